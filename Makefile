@@ -1,0 +1,43 @@
+# The two commands of a newcomer: `make run` and `make test`. Each does all its set-up, every time,
+# and costs seconds when there is nothing to do.
+VENV  := .venv
+BIN   := $(VENV)/bin
+PORT  ?= 8080
+CODE  := handler client local recipes bench scripts/cli_docs.py tests
+
+.PHONY: run test check format bench docs lock clean
+
+run: $(VENV)/.local        ## start the chatbot on http://127.0.0.1:$(PORT)
+	@$(BIN)/ock serve --port $(PORT)
+
+test: $(VENV)/.dev         ## run every test
+	$(BIN)/pytest -n auto --dist loadfile
+
+check: $(VENV)/.dev        ## format, lint, types, import contracts, tests: what CI runs
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(MAKE) --no-print-directory test
+
+format: $(VENV)/.dev       ## rewrite the code in the house style
+	$(BIN)/ruff check --fix-only --quiet $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+bench: $(VENV)/.local      ## the local turn: time to first token, tokens/s, 1 and 8 clients
+	$(BIN)/python -m bench.local_turn
+
+docs: $(VENV)/.local       ## write docs/cli.md from the commands
+	$(BIN)/python scripts/cli_docs.py
+
+lock: $(VENV)/.dev         ## compile requirements/*.in into pinned, hashed files
+	@sh scripts/lock
+
+clean:                     ## remove what the commands above made here
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+
+$(VENV)/.local: requirements/local.txt pyproject.toml scripts/setup
+	@sh scripts/setup $(VENV) local
+
+$(VENV)/.dev: requirements/dev.txt pyproject.toml scripts/setup
+	@sh scripts/setup $(VENV) dev
