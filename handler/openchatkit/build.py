@@ -1,0 +1,183 @@
+"""The composition root: from settings to a running service.
+
+The only place that knows every concrete class, and the only one with lazy imports: a process loads
+PyTorch, boto3 or Faiss when its settings ask for them. Everything here blocks; a server calls it in
+a thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from openchatkit.chat import ChatModel
+from openchatkit.moderation.model import ModerationModel
+from openchatkit.moderation.policy import ModerationPolicy
+from openchatkit.ports import ConversationStore, DomainGuard, Encoder, Engine, Moderator, Retriever
+from openchatkit.service import OpenChatKitService
+from openchatkit.settings import Settings, SettingsError
+from openchatkit.turn import TurnRunner
+
+if TYPE_CHECKING:
+    from openchatkit.retrieval.document_source import DocumentSource
+    from openchatkit.retrieval.encoder import SentenceEncoder
+
+
+class Progress:
+    """Hears what is being loaded. The default says nothing."""
+
+    def step(self, text: str) -> None:
+        """A step begins."""
+
+    def documents(self, done: int, total: int) -> None:
+        """`done` of `total` sentences have been embedded."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Judge:
+    moderator: Moderator
+    engines: Sequence[Engine]
+
+
+def build_service(settings: Settings, progress: Progress | None = None) -> OpenChatKitService:
+    """Load everything that the settings ask for and return the service.
+
+    Raises:
+        SettingsError: a setting names something that is not there or cannot work.
+        StoreUnavailable: the conversation store cannot be opened.
+    """
+    progress = progress or Progress()
+    policy = ModerationPolicy.load(settings.moderation_policy)
+    store = build_store(settings)
+    progress.step(f"Loading the chat model {settings.model}")
+    engine = build_engine(settings, settings.model, settings.revision)
+    encoder = build_encoder(settings, progress)
+    judge = build_moderator(settings, encoder)
+    documents = build_documents(settings, encoder, progress)
+    retriever = build_retriever(settings, documents)
+    guard = build_guard(settings, encoder, documents)
+    runner = TurnRunner(
+        settings=settings,
+        chat=ChatModel(engine, settings),
+        moderator=judge.moderator,
+        policy=policy,
+        retriever=retriever,
+        encoder=encoder if retriever is not None or guard is not None else None,
+        guard=guard,
+    )
+    return OpenChatKitService(
+        settings=settings,
+        runner=runner,
+        moderator=judge.moderator,
+        store=store,
+        engines=(engine, *judge.engines),
+    )
+
+
+def build_engine(settings: Settings, model: str, revision: str | None) -> Engine:
+    """Return an engine for a directory or hub id."""
+    from openchatkit.engines.transformers_engine import TransformersEngine
+
+    return TransformersEngine.load(
+        model,
+        revision=revision,
+        dtype=settings.dtype,
+        device_map=settings.device_map,
+        max_concurrent_requests=settings.max_concurrent_requests,
+    )
+
+
+def build_store(settings: Settings) -> ConversationStore:
+    """Return the conversation store."""
+    if settings.store == "sqlite":
+        from openchatkit.stores.sqlite import SqliteStore
+
+        return SqliteStore(settings.sqlite_path, retention_days=settings.retention_days)
+    import boto3
+
+    from openchatkit.stores.dynamodb import DynamoDbStore, client_config
+
+    client = boto3.client("dynamodb", config=client_config())
+    store = DynamoDbStore(client, table_name=settings.table_name, retention_days=settings.retention_days)
+    if settings.create_table:
+        store.create_table_if_missing()
+    return store
+
+
+def build_encoder(settings: Settings, progress: Progress) -> SentenceEncoder | None:
+    """Return the sentence encoder, None where nothing asks for one."""
+    if not (settings.documents or settings.domain_description or settings.moderation == "embedding"):
+        return None
+    from openchatkit.retrieval.encoder import SentenceEncoder, bundled_minilm_directory
+
+    progress.step("Loading the sentence encoder")
+    return SentenceEncoder.load(bundled_minilm_directory())
+
+
+def build_moderator(settings: Settings, encoder: Encoder | None) -> _Judge:
+    """Return the judge, guarded so that it fails closed, and the engines it runs on."""
+    engines: tuple[Engine, ...] = ()
+    judge: Moderator
+    if settings.moderation == "causal_lm":
+        from openchatkit.moderation.label_scorer import LabelScorer
+
+        assert settings.moderation_model is not None
+        engine = build_engine(settings, settings.moderation_model, None)
+        judge, engines = LabelScorer(engine), (engine,)
+    else:
+        from openchatkit.moderation.embedding_classifier import EmbeddingClassifier
+
+        assert encoder is not None
+        judge = EmbeddingClassifier.load(encoder)
+    return _Judge(ModerationModel(judge, timeout_s=settings.moderation_timeout_s), engines)
+
+
+def build_documents(
+    settings: Settings, encoder: SentenceEncoder | None, progress: Progress
+) -> DocumentSource | None:
+    """Return the source over the user's own documents, None where none are configured."""
+    if not settings.documents:
+        return None
+    from openchatkit.retrieval.document_source import DocumentSource
+
+    assert encoder is not None
+    for path in settings.documents:
+        if not path.exists():
+            raise SettingsError(f"documents: {path} does not exist")
+    progress.step("Reading the documents")
+    return DocumentSource.build(
+        settings.documents,
+        encoder=encoder,
+        cache=settings.documents_cache,
+        progress=progress.documents,
+    )
+
+
+def build_retriever(settings: Settings, documents: DocumentSource | None) -> Retriever | None:
+    """Return the retrieval system over the configured sources, None where there are none."""
+    if documents is None:
+        return None
+    from openchatkit.retrieval.system import RetrievalSystem
+
+    return RetrievalSystem(
+        [documents], timeout_s=settings.retrieval_timeout_s, min_score=settings.retrieval_min_score
+    )
+
+
+def build_guard(
+    settings: Settings, encoder: SentenceEncoder | None, documents: DocumentSource | None
+) -> DomainGuard | None:
+    """Return the out-of-domain guard, None where it is off."""
+    if settings.domain_description is None:
+        return None
+    from openchatkit.domain import EmbeddingDomainGuard
+
+    assert encoder is not None
+    return EmbeddingDomainGuard(
+        encoder,
+        description=settings.domain_description,
+        threshold=settings.domain_threshold,
+        reply=settings.domain_reply,
+        nearest=documents.similarity if documents is not None else None,
+    )

@@ -1,0 +1,1 @@
+"""Moderation: judges, the policy that acts on their verdicts, and release of cleared text only."""

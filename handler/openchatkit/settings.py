@@ -1,0 +1,120 @@
+"""All knobs of the chatbot in one frozen object; every default is written here and only here.
+
+`Settings.from_mapping` takes the strings of `serving.properties` as well as Python values. An
+unknown key or a bad value is refused by name before anything is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from openchatkit.prompt import DEFAULT_PREAMBLE
+
+PositiveSeconds = Annotated[float, Field(gt=0, le=3600)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class SettingsError(ValueError):
+    """A setting is unknown or has a value that cannot work; the message names it."""
+
+
+class Settings(BaseModel):
+    """The settings of one process. Times are in seconds unless the name says otherwise."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    # the chat model
+    model: str
+    """A directory with a causal language model in safetensors, or a hub id."""
+    revision: str | None = None
+    """Commit of a hub id. None takes the newest, which is right for trying out only."""
+    engine: Literal["transformers"] = "transformers"
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    device_map: str = "auto"
+    """As in Accelerate: `auto`, `cpu`, `cuda:0`, ..."""
+    max_concurrent_requests: Annotated[int, Field(ge=1, le=4096)] = 32
+    """Requests that the engine computes at once; further ones wait."""
+    prompt_format: Literal["auto", "openchatkit", "chat_template"] = "auto"
+    """`auto` takes the tokenizer's chat template where it has one."""
+    preamble: str = DEFAULT_PREAMBLE
+    date_in_preamble: bool = True
+
+    # sampling, where the request says nothing
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.6
+    top_k: Annotated[int, Field(ge=0)] = 40
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    repetition_penalty: Annotated[float, Field(gt=0, le=2)] = 1.0
+    max_new_tokens: Annotated[int, Field(ge=1)] = 256
+
+    # bounds of a turn
+    turn_timeout_s: PositiveSeconds = 300
+    max_concurrent_turns: Annotated[int, Field(ge=1)] = 256
+    """Turns in flight at once; a further one is refused with `overloaded`."""
+    history_turns: Annotated[int, Field(ge=0, le=500)] = 50
+    """Newest turns that are read for a prompt; the token budget cuts them further."""
+
+    # retrieval
+    documents: tuple[Path, ...] = ()
+    """Folders or files that become the source `documents`."""
+    documents_cache: Path | None = None
+    """Where their index is kept between starts; None indexes anew each time."""
+    retrieval_k: Annotated[int, Field(ge=1)] = 3
+    retrieval_min_score: Annotated[float, Field(ge=-1, le=1)] = 0.45
+    """Score below which a passage is not worth a place in the prompt. On the sample library right
+    passages score 0.54 and more, small talk at most 0.34, questions about other things 0.41."""
+    retrieval_timeout_s: PositiveSeconds = 5
+
+    # moderation
+    moderation: Literal["embedding", "causal_lm"] = "embedding"
+    """`embedding`: a classifier on sentence embeddings; `causal_lm`: labels scored by a model."""
+    moderation_model: str | None = None
+    """Directory or hub id of the `causal_lm` judge, e.g. GPT-JT-Moderation-6B."""
+    moderation_policy: Path | None = None
+    """A policy file; None takes the one that comes with the package."""
+    moderation_may_be_disabled: bool = False
+    """Whether a request may switch a direction off."""
+    moderation_output: Literal["stream", "final", "off"] = "stream"
+    """`stream` judges a reply in windows while it grows, `final` once before any of it leaves."""
+    moderation_timeout_s: PositiveSeconds = 10
+    moderation_window_tokens: Annotated[int, Field(ge=4, le=512)] = 48
+    """A window of the reply is judged at each sentence's end, or after so many tokens."""
+
+    # out-of-domain guard
+    domain_description: str | None = None
+    """What the bot is for, in a few sentences or example questions. A question unlike them and unlike
+    everything in the documents is overridden; None switches the guard off."""
+    domain_threshold: Annotated[float, Field(ge=-1, le=1)] = 0.45
+    domain_reply: str = "That is outside what I can help with here."
+
+    # conversation
+    store: Literal["sqlite", "dynamodb"] = "sqlite"
+    sqlite_path: Path = Path("conversations.sqlite")
+    table_name: str = "openchatkit-conversations"
+    create_table: bool = False
+    """Create the DynamoDB table where it is missing. Off where a stack owns the table."""
+    retention_days: Annotated[int, Field(ge=1, le=3650)] | None = 90
+    """Days after its last change that a conversation is kept; None keeps it."""
+
+    @model_validator(mode="after")
+    def _judge_has_a_model(self) -> Settings:
+        if self.moderation == "causal_lm" and not self.moderation_model:
+            raise ValueError("moderation: causal_lm needs moderation_model")
+        return self
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> Settings:
+        """Return the settings that a mapping describes.
+
+        Raises:
+            SettingsError: an unknown key, a missing one or a bad value, by name.
+        """
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+            name = ".".join(str(part) for part in first["loc"])
+            raise SettingsError(f"{name}: {first['msg']}" if name else first["msg"]) from None
