@@ -1,0 +1,1 @@
+"""The endpoint on one machine: SageMaker's runtime API over HTTP on 127.0.0.1, and the chat page."""
