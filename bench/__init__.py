@@ -1,0 +1,1 @@
+"""Measurements that the repository's figures come from: a table, then one last line of JSON."""
