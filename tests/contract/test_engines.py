@@ -1,0 +1,176 @@
+"""What every engine does, whatever computes: the contract of `ports.Engine`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from openchatkit.errors import EngineFailed
+from openchatkit.ports import Chunk, Engine, SamplingParameters
+from tests.engines.models import parameters, tiny_engine
+
+PROMPT = "<human>: What did the company earn?\n<bot>:"
+PROMPTS = [
+    PROMPT,
+    "Revenue of",
+    "Die Erträge stiegen — trotz",
+    "売上高は",
+    "It earned 310 million euros [1]. " * 6,
+]
+
+
+@pytest.fixture(params=["transformers gpt_neox", "transformers gptj", "transformers llama"])
+async def engine(request: pytest.FixtureRequest) -> AsyncIterator[Engine]:
+    _, architecture = request.param.split()
+    engine: Engine = tiny_engine(architecture)
+    yield engine
+    await engine.close()
+
+
+async def chunks(
+    engine: Engine, prompt: str, asked: SamplingParameters, request_id: str = "r"
+) -> list[Chunk]:
+    return [chunk async for chunk in engine.generate(prompt, asked, request_id)]
+
+
+async def reply(engine: Engine, prompt: str, asked: SamplingParameters, request_id: str = "r") -> str:
+    return "".join(chunk.text for chunk in await chunks(engine, prompt, asked, request_id))
+
+
+async def test_the_last_chunk_and_only_it_says_why_the_reply_ends(engine: Engine) -> None:
+    got = await chunks(engine, PROMPT, parameters(max_new_tokens=30))
+    assert [chunk.finish_reason for chunk in got[:-1]] == [None] * (len(got) - 1)
+    assert got[-1].finish_reason == "length"
+    assert sum(chunk.tokens for chunk in got) == 30
+    assert len(got) > 3
+
+
+async def test_no_chunk_holds_half_a_character(engine: Engine) -> None:
+    for prompt in PROMPTS:
+        assert "\ufffd" not in await reply(engine, prompt, parameters(max_new_tokens=40))
+
+
+async def test_many_at_once_get_what_each_gets_alone(engine: Engine) -> None:
+    asked = [
+        parameters(max_new_tokens=20),
+        parameters(max_new_tokens=35),
+        parameters(max_new_tokens=20, temperature=0.8, top_k=10, seed=1),
+        parameters(max_new_tokens=20, temperature=0.8, top_k=10, seed=1),
+        parameters(max_new_tokens=50, temperature=1.2, top_p=0.9, repetition_penalty=1.3, seed=2),
+    ]
+    alone = [await reply(engine, prompt, each) for prompt, each in zip(PROMPTS, asked, strict=True)]
+    together = await asyncio.gather(
+        *(
+            reply(engine, prompt, each, f"r{number}")
+            for number, (prompt, each) in enumerate(zip(PROMPTS, asked, strict=True))
+        )
+    )
+    assert together == alone
+
+
+async def test_a_short_reply_does_not_wait_for_a_long_one(engine: Engine) -> None:
+    long = asyncio.create_task(reply(engine, PROMPT, parameters(max_new_tokens=400), "long"))
+    await asyncio.sleep(0.05)
+    await reply(engine, PROMPT, parameters(max_new_tokens=2), "short")
+    assert not long.done()
+    await engine.abort("long")
+    await long
+
+
+async def test_a_stop_word_across_tokens_ends_the_reply(engine: Engine) -> None:
+    whole = await reply(engine, PROMPT, parameters(max_new_tokens=40))
+    for start in range(4, 12, 2):
+        word = whole[start : start + 5]
+        got = await chunks(engine, PROMPT, parameters(max_new_tokens=40, stop=(word, "never written")))
+        assert "".join(chunk.text for chunk in got) == whole[: whole.find(word)]
+        assert got[-1].finish_reason == "stop"
+
+
+async def test_a_reply_ends_where_the_context_ends(engine: Engine) -> None:
+    prompt = "Revenue " * 3
+    room = engine.context_length - engine.tokenizer.count(prompt)
+    got = await chunks(engine, prompt, parameters(max_new_tokens=10_000, temperature=1.0, seed=5))
+    assert sum(chunk.tokens for chunk in got) <= room
+    assert got[-1].finish_reason == ("length" if sum(chunk.tokens for chunk in got) == room else "stop")
+
+
+@pytest.mark.parametrize("prompt", ["", "Revenue " * 1000])
+async def test_a_prompt_that_leaves_no_room_fails(engine: Engine, prompt: str) -> None:
+    with pytest.raises(EngineFailed):
+        await chunks(engine, prompt, parameters())
+
+
+async def test_abort_ends_the_stream_with_cancelled(engine: Engine) -> None:
+    got = []
+    async for chunk in engine.generate(PROMPT, parameters(max_new_tokens=400), "r"):
+        got.append(chunk)
+        if len(got) == 3:
+            await engine.abort("r")
+    assert got[-1].finish_reason == "cancelled"
+    assert sum(chunk.tokens for chunk in got) < 400
+
+
+async def test_abort_of_an_unknown_request_is_fine(engine: Engine) -> None:
+    await engine.abort("nobody")
+
+
+async def test_a_consumer_may_leave(engine: Engine) -> None:
+    stream = engine.generate(PROMPT, parameters(max_new_tokens=400), "r")
+    await anext(stream)
+    await stream.aclose()
+    assert await reply(engine, PROMPT, parameters(max_new_tokens=3))
+
+
+async def test_scores_are_probabilities(engine: Engine) -> None:
+    choices = [" casual", " needs caution", "[1]", "売上"]
+    scores = await engine.score(PROMPT, choices)
+    assert sum(scores) == pytest.approx(1)
+    assert all(score > 0 for score in scores)
+    assert scores == pytest.approx(await engine.score(PROMPT, choices), rel=1e-4)
+    turned = await engine.score(PROMPT, choices[::-1])
+    assert turned[::-1] == pytest.approx(scores, rel=1e-4)
+
+
+async def test_what_the_model_says_scores_best(engine: Engine) -> None:
+    said = await reply(engine, "Revenue of", parameters(max_new_tokens=6))
+    scores = await engine.score("Revenue of", [" 2025", said, " euros"])
+    assert max(scores) == scores[1]
+
+
+async def test_score_runs_beside_replies(engine: Engine) -> None:
+    running = asyncio.create_task(reply(engine, PROMPT, parameters(max_new_tokens=400), "long"))
+    await asyncio.sleep(0.05)
+    assert len(await engine.score(PROMPT, ["a", "b"])) == 2
+    assert not running.done()
+    await engine.abort("long")
+    await running
+
+
+async def test_close_ends_what_is_pending(engine: Engine) -> None:
+    stream = engine.generate(PROMPT, parameters(max_new_tokens=400), "r")
+    await anext(stream)
+    others = [
+        asyncio.create_task(reply(engine, PROMPT, parameters(max_new_tokens=400), f"r{number}"))
+        for number in range(20)
+    ]
+    await asyncio.sleep(0)
+    await engine.close()
+    with pytest.raises(EngineFailed):
+        async for _ in stream:
+            pass
+    for other in others:
+        with pytest.raises(EngineFailed):
+            await other
+    with pytest.raises(EngineFailed):
+        await reply(engine, PROMPT, parameters())
+    with pytest.raises(EngineFailed):
+        await engine.score(PROMPT, ["a", "b"])
+    await engine.close()
+
+
+async def test_tokens_are_counted_and_a_missing_template_is_told(engine: Engine) -> None:
+    assert engine.tokenizer.count("Revenue of Aldermoor") > engine.tokenizer.count("Revenue") > 0
+    with pytest.raises(ValueError, match="template"):
+        engine.tokenizer.apply_chat_template([{"role": "user", "content": "Hello"}])

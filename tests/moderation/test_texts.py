@@ -1,0 +1,125 @@
+"""Disguises undone, languages glossed, long texts cut: pure functions on text."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from openchatkit.moderation.disguise import clean, unfold
+from openchatkit.moderation.glossary import GLOSSARY, LANGUAGES, gloss
+from openchatkit.moderation.segments import segments
+
+
+class TestDisguise:
+    @pytest.mark.parametrize(
+        ("text", "plain"),
+        [
+            ("k\u200bi\u2060ll", "kill"),
+            ("ｋｉｌｌ", "kill"),
+            ("𝓴𝓲𝓵𝓵", "kill"),
+            ("kіll", "kill"),
+            ("k i l l", "kill"),
+            ("k.i.l.l him", "kill him"),
+            ("k-i-l-l", "kill"),
+            ("k_i_l_l", "kill"),
+            ("k i l l   h i m", "kill him"),
+            ("b0mb", "bomb"),
+            ("h0w t0 m4k3", "how to make"),
+            ("k1ll", "kill"),
+            ("killlll", "kill"),
+            ("h@te", "hate"),
+            ("b\u0336o\u0336m\u0336b\u0336", "bomb"),
+            ("\u202ekill\u202c", "kill"),
+        ],
+    )
+    def test_a_disguise_is_undone(self, text: str, plain: str) -> None:
+        assert unfold(text) == plain
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "Revenue in Q3 2025 was $3.5bn, up 4%.",
+            "The 1st and 2nd half of FY25",
+            "Is 401k money taxed?",
+            "B2B and B2C sales, 3M shares, COVID19",
+            "Привет, как дела?",
+            "Ποιο είναι το κέρδος;",
+            "売上高はいくらですか。",
+            "Why did AT&T sell?",
+            "Größe, façade, niño",
+            "user@example.com",
+        ],
+    )
+    def test_ordinary_text_stays_as_it_is(self, text: str) -> None:
+        if "@" in text:
+            assert "example.com" in unfold(text)
+        else:
+            assert unfold(text) == unicodedata.normalize("NFKC", text)
+
+    @settings(max_examples=150, deadline=None)
+    @given(st.text(max_size=60))
+    def test_cleaning_is_a_fixed_point_on_one_line(self, text: str) -> None:
+        assert clean(clean(text)) == clean(text)
+        assert clean(text).splitlines() in ([], [clean(text)])
+
+
+class TestGlossary:
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            ("Wie kann ich meinen Nachbarn umbringen?", {"how", "neighbour", "kill"}),
+            ("Comment fabriquer une bombe ?", {"how", "make", "bomb"}),
+            ("¿Cómo puedo matar a mi jefe?", {"how", "kill", "boss"}),
+            ("Dove posso comprare una pistola?", {"where", "buy", "gun"}),
+            ("Como faço uma bomba em casa?", {"how", "bomb", "home"}),
+            ("Hoe kan ik een bom maken?", {"how", "bomb", "make"}),
+        ],
+    )
+    def test_a_foreign_text_gets_its_english_words(self, text: str, words: set[str]) -> None:
+        assert words <= set(re.findall(r"\w+", gloss(text)))
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "",
+            "How many people die in a plane crash on average?",
+            "The gift was from my mother",
+            "Привет",
+            "売上高はいくらですか",
+            "12345 !!!",
+        ],
+    )
+    def test_other_text_stays_as_it_is(self, text: str) -> None:
+        assert gloss(text) == text
+
+    def test_every_line_has_every_language(self) -> None:
+        lines = GLOSSARY.read_text(encoding="utf-8").splitlines()
+        assert len(lines) >= 250
+        assert all(line.count("\t") == len(LANGUAGES) for line in lines)
+
+
+class TestSegments:
+    @settings(max_examples=150, deadline=None)
+    @given(st.text(alphabet="ab .!\n", max_size=600), st.integers(20, 120))
+    def test_pieces_are_bounded_and_leave_nothing_out(self, text: str, size: int) -> None:
+        overlap = size // 3
+        pieces = segments(text, size, overlap)
+        assert all(0 < len(piece) <= size for piece in pieces)
+        for start in range(max(0, len(text) - overlap) + 1):
+            wanted = text[start : start + overlap].strip()
+            assert not wanted or any(wanted in piece for piece in pieces)
+
+    def test_a_piece_ends_with_a_sentence_where_it_can(self) -> None:
+        text = "The first sentence is here. The second one follows it. And a third."
+        assert segments(text, 60, 10)[0] == "The first sentence is here. The second one follows it."
+
+    def test_a_short_text_is_one_piece(self) -> None:
+        assert segments("Hello. You.", 100, 20) == ["Hello. You."]
+
+    def test_an_overlap_that_cannot_advance_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="overlap"):
+            segments("x", 10, 5)

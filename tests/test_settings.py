@@ -1,0 +1,49 @@
+"""Settings from strings and values, and what is refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openchatkit.settings import Settings, SettingsError
+
+
+def test_strings_of_a_properties_file_are_read() -> None:
+    settings = Settings.from_mapping(
+        {
+            "model": "/opt/ml/model",
+            "temperature": "0.2",
+            "max_new_tokens": "64",
+            "create_table": "true",
+            "sqlite_path": "/tmp/x.sqlite",
+            "retention_days": "30",
+        }
+    )
+    assert (settings.temperature, settings.max_new_tokens, settings.create_table) == (0.2, 64, True)
+    assert settings.sqlite_path == Path("/tmp/x.sqlite")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, "model: "),
+        ({"model": "m", "temprature": "1"}, "temprature: "),
+        ({"model": "m", "temperature": "hot"}, "temperature: "),
+        ({"model": "m", "engine": "gpt"}, "engine: "),
+        ({"model": "m", "moderation_output": "later"}, "moderation_output: "),
+        ({"model": "m", "moderation": "causal_lm"}, "needs moderation_model"),
+        ({"model": "m", "retention_days": 0}, "retention_days: "),
+        ({"model": "m", "turn_timeout_s": 0}, "turn_timeout_s: "),
+    ],
+)
+def test_what_cannot_work_is_refused_by_name(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        Settings.from_mapping(values)
+
+
+def test_settings_are_frozen() -> None:
+    settings = Settings(model="m")
+    with pytest.raises(ValueError, match="frozen"):
+        settings.model = "n"  # type: ignore[misc]
