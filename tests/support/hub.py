@@ -17,7 +17,6 @@ import hashlib
 import json
 import re
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -162,11 +161,8 @@ def serve_hub() -> Iterator[FakeHub]:
     """Serve a hub with no repositories on a free port."""
     hub = FakeHub()
 
-    class Handler(_Handler):
-        pass
-
-    Handler.hub = hub
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    handler = type("Handler", (_Handler,), {"hub": hub})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     server.block_on_close = False
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
@@ -218,7 +214,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._answer()
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, *_: Any) -> None:
         """Tests read `hub.requests`."""
 
     def _answer(self) -> None:
@@ -321,8 +317,8 @@ class _Handler(BaseHTTPRequestHandler):
         file = self.hub.blobs.get(sha256)
         if file is None:
             raise _Refused(404, None, "no such blob")
-        # The real address is on another host and carries its own authority; the etag and the commit were
-        # told by `resolve`. Reached by HEAD (a redirect that stays on this host is followed), it repeats them.
+        # The real address is on another host and carries its own authority; the etag and the commit
+        # were told by `resolve`. Reached by HEAD (a redirect that stays here is followed), it repeats them.
         owner = next(repo for repo in self.hub.repos.values() if file in repo.files.values())
         self._send_file(file, {"X-Repo-Commit": owner.commit, "Accept-Ranges": "bytes"})
 
@@ -390,13 +386,3 @@ def _listing(repo: HubRepo, folder: str, *, recursive: bool) -> list[dict[str, A
     if not recursive:
         folders = {name for name in folders if "/" not in name[len(start) :]}
     return [_folder(repo, name) for name in sorted(folders)] + files
-
-
-def wait_until(condition: threading.Event, *, limit_s: float = 60) -> None:
-    """Wait for an event of the hub.
-
-    Raises:
-        TimeoutError: it did not come.
-    """
-    if not condition.wait(limit_s):
-        raise TimeoutError(f"nothing happened within {limit_s} s at {time.ctime()}")
