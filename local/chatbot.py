@@ -63,7 +63,7 @@ class Chatbot:
         set_environment(self.model)
         self.service = build.build_service(self.settings, LoadingView(self.console))
         name = "openchatkit-demo" if self.demonstration else self.model
-        invocations = Invocations(self.service, model_name=name)
+        invocations = Invocations(self.service, model_name=name, heartbeat_s=self.settings.heartbeat_s)
         return create_app(invocations, mount_page=self.mount_page if self.page else None, model_name=name)
 
     def mount_page(self, app: FastAPI) -> None:

@@ -30,7 +30,7 @@ from local.exchange import ClientGone, Framing, LineStream, answer_nobody, read_
 from local.framing import EventStreamParts, JsonLines, ServerSentEvents
 from local.guard import LocalGuard
 from openchatkit.errors import EngineFailed, OpenChatKitError, TooLarge
-from openchatkit.invocations import Answer, Invocations, StreamedAnswer, error_answer
+from openchatkit.invocations import Answer, Answering, StreamedAnswer, error_answer
 from openchatkit.wire import MAX_BODY_BYTES
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ _Call = Callable[[bytes, Mapping[str, str]], Awaitable[Answer | StreamedAnswer]]
 
 
 def create_app(
-    invocations: Invocations,
+    invocations: Answering,
     *,
     mount_page: Callable[[FastAPI], None] | None = None,
     model_name: str = DEFAULT_MODEL_NAME,
@@ -81,7 +81,7 @@ def create_app(
 class _Routes:
     """The endpoints, bound to the chatbot."""
 
-    def __init__(self, invocations: Invocations, stopping: asyncio.Event, model_name: str) -> None:
+    def __init__(self, invocations: Answering, stopping: asyncio.Event, model_name: str) -> None:
         self._invocations = invocations
         self._stopping = stopping
         self._model_name = model_name

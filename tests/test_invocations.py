@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
-from openchatkit.errors import EngineFailed
-from openchatkit.invocations import Answer, Invocations, StreamedAnswer
+from openchatkit.errors import EngineFailed, ModerationUnavailable
+from openchatkit.invocations import Answer, Invocations, JudgingInvocations, LastLine, StreamedAnswer
+from openchatkit.judging import JudgingService
+from openchatkit.settings import Settings
+from tests.fakes import RuleModerator
 from tests.house import House
 
 
@@ -123,7 +126,7 @@ async def test_the_life_of_a_session(house: House, invocations: Invocations) -> 
 async def test_moderate(invocations: Invocations) -> None:
     judged = await whole(invocations, requestType="MODERATE", inputs=["a", "b"])
     assert [one["label"] for one in judged["verdicts"]] == ["casual", "casual"]
-    assert set(judged["verdicts"][0]) == {"label", "scores", "harm"}
+    assert set(judged["verdicts"][0]) == {"label", "scores", "harm", "category"}
 
 
 MESSAGES = [{"role": "user", "content": "Revenue?"}]
@@ -204,3 +207,130 @@ async def test_lines_that_nobody_reads_free_the_engine(house: House, invocations
     async with asyncio.timeout(2):
         while house.engine.running:
             await asyncio.sleep(0.005)
+
+
+HEARTBEAT_S = 0.02
+
+
+@pytest.mark.parametrize("request_fields", [{"inputs": "q"}, {"messages": MESSAGES}])
+async def test_a_silent_stream_has_blank_lines(house: House, request_fields: dict[str, Any]) -> None:
+    house.engine.replies = ["Late."]
+    house.engine.delay_s = 0.3
+    invocations = Invocations(house.service, heartbeat_s=HEARTBEAT_S)
+    answer = await invocations(body(stream=True, **request_fields), {})
+    assert isinstance(answer, StreamedAnswer)
+    collected = [line async for line in answer.lines]
+    assert collected.count(b"\n") >= 2
+    assert all(json.loads(line) for line in collected if line != b"\n")
+    assert b"Late." in b"".join(collected)
+
+
+async def test_heartbeats_of_server_sent_events_are_comments(house: House) -> None:
+    house.engine.replies = ["Late."]
+    house.engine.delay_s = 0.3
+    invocations = Invocations(house.service, heartbeat_s=HEARTBEAT_S)
+    answer = await invocations.chat_completions(body(messages=MESSAGES, stream=True), {})
+    assert isinstance(answer, StreamedAnswer)
+    collected = [line async for line in answer.lines]
+    assert b":\n\n" in collected
+    assert all(line.startswith((b"data: ", b":")) for line in collected)
+
+
+@pytest.mark.parametrize("failure", [None, EngineFailed("the model failed")])
+@pytest.mark.parametrize(
+    ("schema", "request_fields"),
+    [
+        ("__call__", {"inputs": "q"}),
+        ("__call__", {"messages": MESSAGES}),
+        ("__call__", {"messages": MESSAGES, "stream_options": {"include_usage": True}}),
+        ("chat_completions", {"messages": MESSAGES}),
+    ],
+)
+async def test_the_last_line_and_no_other_is_marked(
+    house: House, schema: str, request_fields: dict[str, Any], failure: Exception | None
+) -> None:
+    house.engine.replies = [failure or "One sentence. Two sentences."]
+    answer = await getattr(Invocations(house.service), schema)(body(stream=True, **request_fields), {})
+    assert isinstance(answer, StreamedAnswer)
+    collected = [line async for line in answer.lines]
+    assert [isinstance(line, LastLine) for line in collected] == [False] * (len(collected) - 1) + [True]
+
+
+async def test_a_stream_may_be_left_at_its_last_line(house: House, invocations: Invocations) -> None:
+    house.engine.replies = ["Done."]
+    answer = await invocations(body(inputs="q", stream=True), {})
+    assert isinstance(answer, StreamedAnswer)
+    async for line in answer.lines:
+        if isinstance(line, LastLine):
+            break
+    await answer.lines.aclose()
+    details = json.loads(line)["details"]
+    assert [turn.bot for turn in await house.history(details["session_id"])] == ["Done."]
+
+
+async def test_close_takes_the_session_of_sagemakers_header(invocations: Invocations) -> None:
+    opened = await invocations(body(requestType="NEW_SESSION"), {})
+    assert isinstance(opened, Answer)
+    session_id = json.loads(opened.body)["session_id"]
+    closed = await invocations(body(requestType="CLOSE"), {"x-amzn-SageMaker-session-ID": session_id})
+    assert isinstance(closed, Answer)
+    assert closed.headers == {"X-Amzn-SageMaker-Closed-Session-Id": session_id}
+
+
+async def test_the_header_is_no_identity_to_any_other_request(house: House, invocations: Invocations) -> None:
+    house.engine.replies = ["One.", "Two."]
+    first = await whole(invocations, inputs="q")
+    headers = {"X-Amzn-SageMaker-Session-Id": first["details"]["session_id"]}
+    second = await invocations(body(inputs="q"), headers)
+    assert isinstance(second, Answer)
+    assert json.loads(second.body)["details"]["session_id"] != first["details"]["session_id"]
+
+
+@pytest.fixture
+def judging() -> tuple[RuleModerator, JudgingInvocations]:
+    moderator = RuleModerator(lambda human, bot: "needs caution" if "!" in human else "casual")
+    settings = Settings(role="moderation", max_concurrent_turns=2)
+    return moderator, JudgingInvocations(JudgingService(settings=settings, moderator=moderator))
+
+
+async def test_the_role_moderation_judges(judging: tuple[RuleModerator, JudgingInvocations]) -> None:
+    moderator, invocations = judging
+    texts = [f"text {number}" + "!" * (number % 2) for number in range(64)]
+    answer = await invocations(body(requestType="MODERATE", inputs=texts), {})
+    assert answer.status == 200
+    labels = [one["label"] for one in json.loads(answer.body)["verdicts"]]
+    assert labels == ["casual", "needs caution"] * 32
+    answer = await invocations(body(requestType="MODERATE", inputs="human", bot="bot"), {})
+    assert len(json.loads(answer.body)["verdicts"]) == 1
+    assert moderator.judged[-1] == ("human", "bot")
+
+
+async def test_the_role_moderation_does_nothing_else(
+    judging: tuple[RuleModerator, JudgingInvocations],
+) -> None:
+    _, invocations = judging
+    for request in (body(inputs="q"), body(messages=MESSAGES), body(requestType="SESSIONS"), b"{", b"[]"):
+        answer = await invocations(request, {})
+        assert (answer.status, json.loads(answer.body)["code"]) == (400, 400)
+    assert (await invocations.chat_completions(body(messages=MESSAGES), {})).status == 400
+
+
+async def test_one_text_that_cannot_be_judged_fails_the_request(
+    judging: tuple[RuleModerator, JudgingInvocations],
+) -> None:
+    moderator, invocations = judging
+    moderator.error = ModerationUnavailable("down")
+    answer = await invocations(body(requestType="MODERATE", inputs=["a", "b"]), {})
+    assert (answer.status, json.loads(answer.body)["error"]) == (503, "moderation_unavailable: down")
+
+
+async def test_more_judgements_than_allowed_are_refused(
+    judging: tuple[RuleModerator, JudgingInvocations],
+) -> None:
+    moderator, invocations = judging
+    moderator.delay_s = 0.05
+    answers = await asyncio.gather(
+        *(invocations(body(requestType="MODERATE", inputs="a"), {}) for _ in range(5))
+    )
+    assert sorted(answer.status for answer in answers) == [200, 200, 503, 503, 503]
+    assert (await invocations(body(requestType="MODERATE", inputs="a"), {})).status == 200

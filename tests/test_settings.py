@@ -34,6 +34,9 @@ def test_strings_of_a_properties_file_are_read() -> None:
         ({"model": "m", "engine": "gpt"}, "engine: "),
         ({"model": "m", "moderation_output": "later"}, "moderation_output: "),
         ({"model": "m", "moderation": "causal_lm"}, "needs moderation_model"),
+        ({"model": "m", "moderation": "remote"}, "needs moderation_endpoint"),
+        ({"role": "moderation", "moderation": "remote", "moderation_endpoint": "e"}, "moderation: remote"),
+        ({"role": "judge"}, "role: "),
         ({"model": "m", "retention_days": 0}, "retention_days: "),
         ({"model": "m", "turn_timeout_s": 0}, "turn_timeout_s: "),
     ],
@@ -47,3 +50,7 @@ def test_settings_are_frozen() -> None:
     settings = Settings(model="m")
     with pytest.raises(ValueError, match="frozen"):
         settings.model = "n"  # type: ignore[misc]
+
+
+def test_the_role_moderation_needs_no_chat_model() -> None:
+    assert Settings.from_mapping({"role": "moderation"}).model == ""

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from openchatkit.chat import ChatModel
+from openchatkit.invocations import Answering, Invocations, JudgingInvocations
+from openchatkit.judging import JudgingService
 from openchatkit.moderation.model import ModerationModel
 from openchatkit.moderation.policy import ModerationPolicy
-from openchatkit.ports import ConversationStore, DomainGuard, Encoder, Engine, Moderator, Retriever
+from openchatkit.ports import Closing, ConversationStore, DomainGuard, Encoder, Engine, Moderator, Retriever
 from openchatkit.service import OpenChatKitService
 from openchatkit.settings import Settings, SettingsError
 from openchatkit.turn import TurnRunner
@@ -37,7 +39,20 @@ class Progress:
 @dataclass(frozen=True, slots=True)
 class _Judge:
     moderator: Moderator
-    engines: Sequence[Engine]
+    closing: Sequence[Closing]
+
+
+def build_answering(settings: Settings, progress: Progress | None = None) -> Answering:
+    """Load what the settings' role asks for and return what a host serves; raises as `build_service`."""
+    if settings.role == "chat":
+        service = build_service(settings, progress)
+        return Invocations(service, heartbeat_s=settings.heartbeat_s)
+    progress = progress or Progress()
+    progress.step("Loading the moderation")
+    judge = build_moderator(settings, build_encoder(settings, progress))
+    return JudgingInvocations(
+        JudgingService(settings=settings, moderator=judge.moderator, closing=judge.closing)
+    )
 
 
 def build_service(settings: Settings, progress: Progress | None = None) -> OpenChatKitService:
@@ -71,7 +86,7 @@ def build_service(settings: Settings, progress: Progress | None = None) -> OpenC
         runner=runner,
         moderator=judge.moderator,
         store=store,
-        engines=(engine, *judge.engines),
+        closing=(engine, *judge.closing),
     )
 
 
@@ -116,21 +131,31 @@ def build_encoder(settings: Settings, progress: Progress) -> SentenceEncoder | N
 
 
 def build_moderator(settings: Settings, encoder: Encoder | None) -> _Judge:
-    """Return the judge, guarded so that it fails closed, and the engines it runs on."""
-    engines: tuple[Engine, ...] = ()
+    """Return the judge, guarded so that it fails closed, and what it runs on."""
+    closing: tuple[Closing, ...] = ()
     judge: Moderator
     if settings.moderation == "causal_lm":
         from openchatkit.moderation.label_scorer import LabelScorer
 
         assert settings.moderation_model is not None
         engine = build_engine(settings, settings.moderation_model, None)
-        judge, engines = LabelScorer(engine), (engine,)
+        judge, closing = LabelScorer(engine), (engine,)
+    elif settings.moderation == "remote":
+        from openchatkit.moderation.remote import RemoteModerator, runtime_client
+
+        assert settings.moderation_endpoint is not None
+        remote = RemoteModerator(
+            runtime_client(settings.moderation_timeout_s),
+            endpoint_name=settings.moderation_endpoint,
+            variant=settings.moderation_variant,
+        )
+        judge, closing = remote, (remote,)
     else:
         from openchatkit.moderation.embedding_classifier import EmbeddingClassifier
 
         assert encoder is not None
         judge = EmbeddingClassifier.load(encoder)
-    return _Judge(ModerationModel(judge, timeout_s=settings.moderation_timeout_s), engines)
+    return _Judge(ModerationModel(judge, timeout_s=settings.moderation_timeout_s), closing)
 
 
 def build_documents(

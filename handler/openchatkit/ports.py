@@ -21,6 +21,14 @@ FinishReason = Literal["stop", "length", "moderated", "out_of_domain", "cancelle
 Direction = Literal["input", "output"]
 
 
+class Closing(Protocol):
+    """Holds something that must be let go of at the end."""
+
+    async def close(self) -> None:
+        """Let go of it; nothing may be asked of the object afterwards."""
+        ...
+
+
 # --- engines ---------------------------------------------------------------------------------
 
 

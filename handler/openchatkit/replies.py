@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from openchatkit import wire
+from openchatkit.moderation.labels import CategorisedVerdict
 from openchatkit.ports import CitedPassage, Passage, Session, Turn, Verdict
 from openchatkit.turn import TurnResult
 
@@ -55,6 +56,12 @@ def judged(verdict: Verdict) -> wire.JudgedText:
     """Return a verdict; six digits of a probability are plenty."""
     scores = {label: round(score, 6) for label, score in verdict.scores.items()}
     return wire.JudgedText(label=verdict.label, scores=scores, harm=round(verdict.harm, 6))
+
+
+def judgement(verdict: Verdict) -> wire.Judgement:
+    """Return a verdict as the answer to a MODERATE request."""
+    category = verdict.category if isinstance(verdict, CategorisedVerdict) else None
+    return wire.Judgement(**judged(verdict).model_dump(), category=category)
 
 
 def moderation(human: Verdict | None, bot: Verdict | None) -> wire.ModerationDetails:

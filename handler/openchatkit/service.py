@@ -18,7 +18,7 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 
-from openchatkit import replies, wire
+from openchatkit import judging, replies, wire
 from openchatkit.conversation import Conversation, new_session, owned_session
 from openchatkit.errors import (
     Conflict,
@@ -28,14 +28,8 @@ from openchatkit.errors import (
     Overloaded,
     TurnTimeout,
 )
-from openchatkit.ports import (
-    CitedPassage,
-    ConversationStore,
-    Engine,
-    Feedback,
-    Moderator,
-    Turn,
-)
+from openchatkit.heartbeat import Heart
+from openchatkit.ports import CitedPassage, Closing, ConversationStore, Feedback, Moderator, Turn
 from openchatkit.prompt import Exchange
 from openchatkit.settings import Settings
 from openchatkit.turn import TurnPlan, TurnResult, TurnRunner
@@ -47,8 +41,8 @@ CANCEL_POLL_S = 1.0
 STOPPING_WAIT_S = 5.0
 """How long a new turn waits for a stopped one of the same session to be stored."""
 
-Event = wire.Started | str | wire.Reply
-"""Of a stream: first `Started`, then pieces of text, last the `Reply`."""
+Event = wire.Started | wire.Heartbeat | str | wire.Reply
+"""Of a stream: first `Started`, then pieces of text, last the `Reply`; heartbeats where asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +61,9 @@ class _Active:
     conversation: Conversation | None
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     done: asyncio.Event = field(default_factory=asyncio.Event)
-    events: asyncio.Queue[str | wire.Reply | OpenChatKitError] = field(default_factory=asyncio.Queue)
+    events: asyncio.Queue[str | wire.Heartbeat | wire.Reply | OpenChatKitError] = field(
+        default_factory=asyncio.Queue
+    )
     deserted: bool = False
     """Nobody listens any more."""
     delivered: str = ""
@@ -87,13 +83,13 @@ class OpenChatKitService:
         runner: TurnRunner,
         moderator: Moderator,
         store: ConversationStore,
-        engines: Sequence[Engine] = (),
+        closing: Sequence[Closing] = (),
     ) -> None:
         self._settings = settings
         self._runner = runner
         self._moderator = moderator
         self._store = store
-        self._engines = engines
+        self._closing = closing
         self._sessions: dict[str, _Active] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -107,8 +103,13 @@ class OpenChatKitService:
                     return event
         raise EngineFailed("the turn ended without an answer")
 
-    async def stream(self, request: wire.ChatRequest | wire.MessagesRequest) -> AsyncGenerator[Event]:
+    async def stream(
+        self, request: wire.ChatRequest | wire.MessagesRequest, *, heartbeat_s: float | None = None
+    ) -> AsyncGenerator[Event]:
         """Yield the events of a turn. Closing the iterator stops the turn.
+
+        Args:
+            heartbeat_s: silence after which a `Heartbeat` comes; None means never.
 
         Raises:
             OpenChatKitError: before the first event, or in its place at the end of a turn that
@@ -118,10 +119,12 @@ class OpenChatKitService:
         task = asyncio.create_task(self._run(active))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        heart = Heart(active.events, heartbeat_s)
         try:
             yield wire.Started(session_id=active.session_id, request_id=active.plan.request_id)
             while True:
                 event = await active.events.get()
+                heart.rest()
                 if isinstance(event, OpenChatKitError):
                     raise event
                 if isinstance(event, str):
@@ -130,6 +133,7 @@ class OpenChatKitService:
                 if isinstance(event, wire.Reply):
                     return
         finally:
+            heart.stop()
             if not active.done.is_set():
                 active.deserted = True
                 active.cancelled.set()
@@ -383,9 +387,7 @@ class OpenChatKitService:
 
     async def moderate(self, request: wire.ModerateRequest) -> wire.Verdicts:
         """Judge texts by themselves."""
-        texts = [request.inputs] if isinstance(request.inputs, str) else request.inputs
-        verdicts = [await self._moderator.judge(text, request.bot) for text in texts]
-        return wire.Verdicts(verdicts=[replies.judged(verdict) for verdict in verdicts])
+        return await judging.judge_all(self._moderator, request)
 
     async def close(self) -> None:
         """Stop what runs and wait until it is stored."""
@@ -393,6 +395,6 @@ class OpenChatKitService:
             active.cancelled.set()
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=STOPPING_WAIT_S)
-        for engine in self._engines:
-            await engine.close()
+        for part in self._closing:
+            await part.close()
         await self._store.close()

@@ -27,9 +27,12 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
+    role: Literal["chat", "moderation"] = "chat"
+    """`chat`: the chatbot; `moderation`: judgements alone, with no chat model, store or retrieval."""
+
     # the chat model
-    model: str
-    """A directory with a causal language model in safetensors, or a hub id."""
+    model: str = ""
+    """A directory with a causal language model in safetensors, or a hub id. The role `chat` needs it."""
     revision: str | None = None
     """Commit of a hub id. None takes the newest, which is right for trying out only."""
     engine: Literal["transformers"] = "transformers"
@@ -54,6 +57,9 @@ class Settings(BaseModel):
     turn_timeout_s: PositiveSeconds = 300
     max_concurrent_turns: Annotated[int, Field(ge=1)] = 256
     """Turns in flight at once; a further one is refused with `overloaded`."""
+    heartbeat_s: PositiveSeconds = 15
+    """A stream that has nothing to say for so long sends a blank line, twice that at the latest. Hosts and
+    proxies give up on silence: DJL Serving after 120 s, load balancers mostly after 60."""
     history_turns: Annotated[int, Field(ge=0, le=500)] = 50
     """Newest turns that are read for a prompt; the token budget cuts them further."""
 
@@ -69,10 +75,15 @@ class Settings(BaseModel):
     retrieval_timeout_s: PositiveSeconds = 5
 
     # moderation
-    moderation: Literal["embedding", "causal_lm"] = "embedding"
-    """`embedding`: a classifier on sentence embeddings; `causal_lm`: labels scored by a model."""
+    moderation: Literal["embedding", "causal_lm", "remote"] = "embedding"
+    """`embedding`: a classifier on sentence embeddings; `causal_lm`: labels scored by a model;
+    `remote`: a SageMaker endpoint whose container runs the role `moderation`."""
     moderation_model: str | None = None
     """Directory or hub id of the `causal_lm` judge, e.g. GPT-JT-Moderation-6B."""
+    moderation_endpoint: str | None = None
+    """Name of the endpoint of the `remote` judge."""
+    moderation_variant: str | None = None
+    """Its production variant, SageMaker's `TargetVariant`; None lets SageMaker choose one."""
     moderation_policy: Path | None = None
     """A policy file; None takes the one that comes with the package."""
     moderation_may_be_disabled: bool = False
@@ -100,9 +111,15 @@ class Settings(BaseModel):
     """Days after its last change that a conversation is kept; None keeps it."""
 
     @model_validator(mode="after")
-    def _judge_has_a_model(self) -> Settings:
+    def _role_has_its_models(self) -> Settings:
+        if self.role == "chat" and not self.model:
+            raise ValueError("model: the role chat needs one")
+        if self.role == "moderation" and self.moderation == "remote":
+            raise ValueError("moderation: remote is not for the role moderation, which is what it calls")
         if self.moderation == "causal_lm" and not self.moderation_model:
             raise ValueError("moderation: causal_lm needs moderation_model")
+        if self.moderation == "remote" and not self.moderation_endpoint:
+            raise ValueError("moderation: remote needs moderation_endpoint")
         return self
 
     @classmethod
@@ -117,4 +134,5 @@ class Settings(BaseModel):
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False, include_context=False)[0]
             name = ".".join(str(part) for part in first["loc"])
-            raise SettingsError(f"{name}: {first['msg']}" if name else first["msg"]) from None
+            rule = first["msg"].removeprefix("Value error, ")
+            raise SettingsError(f"{name}: {rule}" if name else rule) from None

@@ -483,6 +483,10 @@ class Started(_Strict):
     request_id: str
 
 
+class Heartbeat(_Strict):
+    """Between the events of a stream: the turn goes on, there is only nothing to say yet."""
+
+
 class StoredTurn(_Strict):
     """A turn as HISTORY returns it."""
 
@@ -543,10 +547,16 @@ class Acknowledged(_Strict):
     session_id: str
 
 
+class Judgement(JudgedText):
+    """A verdict as a MODERATE request gets it: with the kind of harm where the judge can tell."""
+
+    category: Annotated[str, StringConstraints(max_length=64)] | None = None
+
+
 class Verdicts(_Strict):
     """Judgements of a MODERATE request, in the order of its texts."""
 
-    verdicts: list[JudgedText]
+    verdicts: list[Judgement]
 
 
 def error_body(error: OpenChatKitError) -> dict[str, str | int]:

@@ -49,7 +49,7 @@ class ServicePort:
                     yield Delta(event)
                 elif isinstance(event, wire.Reply):
                     yield exchange_of(event, text)
-                elif event.session_id is not None:
+                elif isinstance(event, wire.Started) and event.session_id is not None:
                     yield Started(event.session_id)
 
     async def cancel(self, session_id: str) -> None:
