@@ -14,6 +14,7 @@ from local.host import create_app
 from openchatkit.invocations import Invocations
 from tests.house import House
 from tests.local.live import LiveHost, serving
+from tests.support.local_aws import LocalAws, serve_aws
 
 Run = Callable[..., Result]
 
@@ -38,3 +39,22 @@ def ock(live_house: tuple[House, LiveHost], monkeypatch: pytest.MonkeyPatch, tmp
         return CliRunner().invoke(main, arguments, input=stdin, prog_name="ock")
 
     return run
+
+
+@pytest.fixture(scope="session")
+def aws_server() -> Iterator[LocalAws]:
+    """AWS on this machine."""
+    with serve_aws() as server:
+        yield server
+
+
+@pytest.fixture
+def aws(aws_server: LocalAws, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAws]:
+    """AWS on this machine, empty, and an environment in which boto3 knows nothing else."""
+    aws_server.reset()
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ROLE_ARN"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in aws_server.environment.items():
+        monkeypatch.setenv(name, value)
+    yield aws_server
+    aws_server.ignore_permissions()

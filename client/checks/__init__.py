@@ -1,0 +1,1 @@
+"""What `ock doctor` looks at: one module for this machine, one for the AWS account."""
