@@ -1,0 +1,1 @@
+"""The CDK app; see `stacks/settings.py` for what it can be told."""
