@@ -108,7 +108,7 @@ class Stack:
     def events(self, known: set[str]) -> Iterator[StackEvent]:
         """Yield the events that `known` does not hold, oldest first, and add them to it."""
         with failures(f"stack {self.name}"):
-            newest = self._client.describe_stack_events(StackName=self.name)["StackEvents"]
+            newest = self._client.describe_stack_events(StackName=self.name).get("StackEvents", [])
         for event in reversed(newest):
             if event["EventId"] not in known:
                 known.add(event["EventId"])

@@ -271,8 +271,6 @@ def test_a_service_that_refuses_is_named_and_does_not_hide_the_others(aws: Local
     assert counted(findings) == {"endpoint": 1, "endpoint configuration": 1, "model": 1}
     assert any(line.startswith("bucket: not allowed to call ListBuckets") for line in findings.failures)
 
-    print(findings.failures)
-
 
 def test_credentials_that_aws_does_not_take_end_it_at_once(aws: LocalAws, scope: Scope) -> None:
     aws.enforce_permissions()
