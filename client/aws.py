@@ -108,7 +108,7 @@ def failures(doing: str = "") -> Iterator[None]:
 
 def _refusal(error: AwsError) -> str:
     code, details = code_of(error), error.response.get("Error", {})
-    message = one_line(str(details.get("Message", "")), MAX_REASON)
+    message = one_line(details.get("Message") or "", MAX_REASON)
     operation = error.operation_name
     if code in _BAD_CREDENTIALS:
         return f"AWS does not accept the credentials ({code}): {_SIGN_IN}"
