@@ -119,7 +119,12 @@ class SentenceEncoder:
         return digest.hexdigest()
 
     def encode(self, texts: Sequence[str]) -> Embedding:
-        """Return unit vectors, shape `(len(texts), dimension)`, float32.
+        """Return unit vectors, shape `(len(texts), dimension)`, float32."""
+        vectors = torch.from_numpy(self.pool(texts))
+        return cast("Embedding", torch.nn.functional.normalize(vectors, dim=1).numpy())
+
+    def pool(self, texts: Sequence[str]) -> Embedding:
+        """Return the vectors as `mean_pooling` leaves them, `(len(texts), dimension)`, float32.
 
         Texts are sorted by length and go through the model in batches: padding is what a batch of
         mixed lengths spends its time on.
@@ -157,7 +162,7 @@ class SentenceEncoder:
         ids, mask = ids.to(device), mask.to(device)
         with torch.inference_mode():
             hidden = self._model(input_ids=ids, attention_mask=mask).last_hidden_state
-            pooled = torch.nn.functional.normalize(mean_pooling(hidden, mask).float(), dim=1)
+            pooled = mean_pooling(hidden, mask).float()
         return cast("Embedding", pooled.cpu().numpy())
 
 

@@ -1,0 +1,297 @@
+"""Eight processes, one download: against a hub on 127.0.0.1 and against S3 in moto."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import faiss
+import numpy as np
+import pytest
+
+from openchatkit.retrieval import wikipedia_prepare
+from openchatkit.retrieval.origins import (
+    PART_BYTES,
+    Origin,
+    OriginUnusable,
+    RemoteFile,
+    S3Origin,
+    parse_origin,
+)
+from openchatkit.retrieval.sentence_table import SentenceTable, TableUnusable
+from openchatkit.retrieval.wikipedia_prepare import INDEX_FILE, SENTENCES_FILE, prepare_wikipedia
+from openchatkit.settings import SettingsError
+from tests.retrieval.wikipedia_corpus import DATASET, index_bytes, parquet
+from tests.support.hub import FakeHub, serve_hub
+
+ROOT = Path(__file__).resolve().parents[2]
+PROCESSES = 8
+WAIT_S = 120
+TEXTS = [f"Sentence {number} " + "with words " * 20 for number in range(3_000)]
+
+WORKER = """
+import sys
+from pathlib import Path
+from openchatkit.retrieval.origins import parse_origin
+from openchatkit.retrieval.wikipedia_prepare import prepare_wikipedia
+prepared = prepare_wikipedia(parse_origin(sys.argv[1], revision=sys.argv[2]), Path(sys.argv[3]))
+print(prepared.index, prepared.table, prepared.index.stat().st_size)
+"""
+
+
+def dataset() -> dict[str, bytes]:
+    index = faiss.IndexFlatIP(64)
+    index.add(np.random.default_rng(0).standard_normal((len(TEXTS), 64), dtype=np.float32))
+    return {INDEX_FILE: index_bytes(index), SENTENCES_FILE: parquet(TEXTS), "README.md": b"# An index\n"}
+
+
+FILES = dataset()
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    with serve_hub() as hub:
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+        yield hub
+
+
+def origin_on(hub: FakeHub, revision: str | None = None) -> Origin:
+    return parse_origin(f"hf://datasets/{DATASET}", revision=revision, hub=hub.endpoint)
+
+
+def start(hub: FakeHub, commit: str, folder: Path, log: Path) -> subprocess.Popen[str]:
+    environment = os.environ | hub.environment() | {"PYTHONPATH": str(ROOT / "handler")}
+    command = [sys.executable, "-c", WORKER, f"hf://datasets/{DATASET}", commit, str(folder)]
+    with log.open("a") as errors:
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True)
+
+
+def test_eight_processes_one_download_and_a_kill_in_the_middle(hub: FakeHub, tmp_path: Path) -> None:
+    content = np.random.default_rng(0).bytes(2 * PART_BYTES + 2**19)
+    repo = hub.add_repo(DATASET, FILES | {INDEX_FILE: content}, repo_type="dataset")
+    hub.faults.hold_after[INDEX_FILE] = 2**20  # the third part is shorter: it arrives
+    data, log = tmp_path / "data", tmp_path / "log"
+    processes = [start(hub, repo.commit, data, log) for _ in range(PROCESSES)]
+    assert hub.faults.held.wait(WAIT_S)
+    wait_until(lambda: any(path.read_text() for path in data.rglob("*.parts")))
+    assert len(hub.downloads(INDEX_FILE)) == 3  # each part once
+
+    loader = next(process for process in processes if is_downloading(process, data))
+    loader.send_signal(signal.SIGKILL)
+    hub.faults.hold_after.clear()
+    hub.faults.released.set()
+    outputs = {process.communicate(timeout=WAIT_S)[0] for process in processes if process is not loader}
+    loader.communicate(timeout=WAIT_S)
+
+    assert {process.returncode for process in processes} == {0, -signal.SIGKILL}, log.read_text()
+    [line] = outputs
+    index, table, size = line.split()
+    assert Path(index).read_bytes() == content
+    assert int(size) == len(content)
+    assert SentenceTable(Path(table)).row(2_999).text == TEXTS[2_999]
+    downloads = hub.downloads(INDEX_FILE)
+    assert len(downloads) == 5  # the two that were cut short, again
+    assert len({download.range for download in downloads}) == 3
+    assert len(hub.downloads(SENTENCES_FILE)) == 1
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def is_downloading(process: subprocess.Popen[str], folder: Path) -> bool:
+    """Return whether a process has the unfinished download open."""
+    handles = Path(f"/proc/{process.pid}/fd")
+    for handle in handles.iterdir():
+        try:
+            target = handle.readlink()
+        except OSError:
+            continue
+        if target.name.endswith(".partial") and target.is_relative_to(folder):
+            return True
+    return False
+
+
+def test_finished_files_need_no_hub(hub: FakeHub, tmp_path: Path) -> None:
+    repo = hub.add_repo(DATASET, FILES, repo_type="dataset")
+    origin = origin_on(hub, repo.commit)
+    first = prepare_wikipedia(origin, tmp_path)
+    asked = len(hub.requests)
+    again = prepare_wikipedia(origin_on(hub, repo.commit), tmp_path)
+    assert again == first
+    assert len(hub.requests) == asked
+    assert not (first.index.parent / "incoming" / SENTENCES_FILE).exists()  # its table took its place
+
+
+def test_a_branch_is_looked_up_and_a_new_commit_is_downloaded(hub: FakeHub, tmp_path: Path) -> None:
+    hub.add_repo(DATASET, FILES, repo_type="dataset")
+    first = prepare_wikipedia(origin_on(hub), tmp_path)
+    hub.add_repo(DATASET, FILES | {SENTENCES_FILE: parquet(TEXTS[::-1])}, repo_type="dataset")
+    second = prepare_wikipedia(origin_on(hub), tmp_path)
+    assert first.table != second.table
+    assert SentenceTable(second.table).row(0).text == TEXTS[-1]
+    assert SentenceTable(first.table).row(0).text == TEXTS[0]  # who has the old one open keeps it
+
+
+def test_a_wrong_checksum_is_tried_again_and_then_an_error(hub: FakeHub, tmp_path: Path) -> None:
+    repo = hub.add_repo(DATASET, FILES, repo_type="dataset")
+    hub.faults.corrupt.add(INDEX_FILE)
+    origin = origin_on(hub, repo.commit)
+    with pytest.raises(OriginUnusable, match=r"knn\.index does not match"):
+        prepare_wikipedia(origin, tmp_path)
+    assert len(hub.downloads(INDEX_FILE)) == wikipedia_prepare.ATTEMPTS
+    hub.faults.corrupt.clear()
+    assert prepare_wikipedia(origin, tmp_path).index.read_bytes() == FILES[INDEX_FILE]
+
+
+@pytest.mark.parametrize(
+    ("files", "tokens", "revision", "says"),
+    [
+        (FILES, frozenset({"t"}), None, "gated"),
+        ({"README.md": b"x"}, None, None, "no file knn.index"),
+        (FILES, None, "nowhere", "no such revision"),
+        (None, None, None, "does not exist"),
+    ],
+)
+def test_an_origin_that_cannot_be_read_says_why(
+    hub: FakeHub,
+    tmp_path: Path,
+    files: dict[str, bytes] | None,
+    tokens: frozenset[str] | None,
+    revision: str | None,
+    says: str,
+) -> None:
+    if files is not None:
+        hub.add_repo(DATASET, files, repo_type="dataset", tokens=tokens)
+    with pytest.raises(OriginUnusable, match=says) as caught:
+        prepare_wikipedia(origin_on(hub, revision), tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_hub_that_is_down_says_so(tmp_path: Path) -> None:
+    origin = parse_origin(f"hf://datasets/{DATASET}", hub="http://127.0.0.1:9")
+    with pytest.raises(OriginUnusable, match="could not be read"):
+        prepare_wikipedia(origin, tmp_path)
+
+
+def test_waiting_for_another_process_ends(hub: FakeHub, tmp_path: Path) -> None:
+    repo = hub.add_repo(DATASET, FILES, repo_type="dataset")
+    hub.faults.hold_after[INDEX_FILE] = 1_000
+    other = start(hub, repo.commit, tmp_path / "data", tmp_path / "log")
+    try:
+        assert hub.faults.held.wait(WAIT_S)
+        origin = origin_on(hub, repo.commit)
+        with pytest.raises(OriginUnusable, match="another process"):
+            prepare_wikipedia(origin, tmp_path / "data", timeout_s=1.5)
+    finally:
+        other.kill()
+        other.communicate(timeout=WAIT_S)
+
+
+def test_a_table_of_something_else_is_refused(hub: FakeHub, tmp_path: Path) -> None:
+    files = FILES | {SENTENCES_FILE: b"no parquet" * 1_000}
+    repo = hub.add_repo(DATASET, files, repo_type="dataset")
+    with pytest.raises(TableUnusable):
+        prepare_wikipedia(origin_on(hub, repo.commit), tmp_path)
+
+
+@pytest.mark.parametrize("address", ["", "https://example.com/x", "s3://bucket", "hf://models/x", "/a/path"])
+def test_an_address_of_another_kind_is_refused(address: str) -> None:
+    with pytest.raises(SettingsError, match="neither"):
+        parse_origin(address)
+
+
+class Bucket:
+    """An S3 client over a dictionary, counting; one that breaks off after so many calls."""
+
+    def __init__(self, files: dict[str, bytes]) -> None:
+        self.files = files
+        self.ranges: list[str] = []
+        self.breaks_after: int | None = None
+
+    def get_object(self, *, Bucket: str, Key: str, Range: str = "") -> dict[str, object]:  # noqa: N803
+        content = self.files[Key]
+        if Range:
+            if self.breaks_after is not None and len(self.ranges) >= self.breaks_after:
+                raise ConnectionError
+            self.ranges.append(Range)
+            first, last = map(int, Range.removeprefix("bytes=").split("-"))
+            content = content[first : last + 1]
+        return {"Body": Body(content)}
+
+
+class Body:
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+    def read(self, most: int) -> bytes:
+        return self.content[:most]
+
+    def iter_chunks(self, size: int) -> Iterator[bytes]:
+        yield from (self.content[at : at + size] for at in range(0, len(self.content), size))
+
+
+def test_s3_parts_are_not_fetched_twice(tmp_path: Path) -> None:
+    content = np.random.default_rng(1).bytes(3 * PART_BYTES + 5)
+    file = RemoteFile("big.bin", len(content), hashlib.sha256(content).hexdigest())
+    bucket = Bucket({"p/big.bin": content})
+    origin = S3Origin(bucket, "b", "p")  # type: ignore[arg-type]
+    bucket.breaks_after = 2
+    with pytest.raises(ConnectionError):
+        origin.fetch(file, tmp_path, lambda *_: None)
+    bucket.breaks_after = None
+    seen: list[int] = []
+    path = origin.fetch(file, tmp_path, lambda _, done, __: seen.append(done))
+    assert path.read_bytes() == content
+    assert seen[0] > 0  # not from the beginning
+    assert seen[-1] == len(content)
+    assert len(set(bucket.ranges)) == 4
+    assert len(bucket.ranges) <= 6
+    assert [entry.name for entry in tmp_path.iterdir()] == ["big.bin"]
+
+
+def test_from_a_staged_prefix(tmp_path: Path) -> None:
+    boto3 = pytest.importorskip("boto3")
+    from moto import mock_aws
+
+    with mock_aws():
+        client = boto3.client("s3", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
+        client.create_bucket(Bucket="indexes")
+        entries = []
+        for name, content in FILES.items():
+            client.put_object(Bucket="indexes", Key=f"indexes/wiki/1/{name}", Body=content)
+            entries.append(
+                {"name": name, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+            )
+        origin = S3Origin(client, "indexes", "indexes/wiki/1")
+        with pytest.raises(OriginUnusable, match="NoSuchKey"):
+            prepare_wikipedia(origin, tmp_path)
+        client.put_object(
+            Bucket="indexes", Key="indexes/wiki/1/manifest.json", Body=json.dumps({"files": entries}).encode()
+        )
+        origin = S3Origin(client, "indexes", "indexes/wiki/1")
+        prepared = prepare_wikipedia(origin, tmp_path)
+        assert prepared.index.read_bytes() == FILES[INDEX_FILE]
+        started = time.monotonic()
+        assert prepare_wikipedia(S3Origin(client, "indexes", "indexes/wiki/1"), tmp_path) == prepared
+        assert time.monotonic() - started < WAIT_S
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [b"", b"[]", b'{"files": [{"name": "../x", "size": 1, "sha256": "0"}]}', b'{"files": [{"name": "x"}]}'],
+)
+def test_a_manifest_that_is_none(tmp_path: Path, manifest: bytes) -> None:
+    origin = S3Origin(Bucket({"p/manifest.json": manifest}), "b", "p")  # type: ignore[arg-type]
+    with pytest.raises(OriginUnusable, match="no manifest"):
+        origin.file("x")
