@@ -18,8 +18,14 @@ from client.terminal import printable
 COMMANDS: Mapping[str, str] = {
     "ask": "client.commands.ask",
     "chat": "client.commands.chat",
+    "cost": "client.commands.cost",
+    "doctor": "client.commands.doctor",
+    "down": "client.commands.down",
     "moderate": "client.commands.moderate",
     "serve": "client.commands.serve",
+    "stage": "client.commands.stage",
+    "sweep": "client.commands.sweep",
+    "up": "client.commands.up",
 }
 
 

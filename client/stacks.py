@@ -60,7 +60,8 @@ class Stack:
 
     def __init__(self, session: boto3.Session, name: str) -> None:
         self.name = name
-        self._client = session.client("cloudformation")
+        with failures():
+            self._client = session.client("cloudformation")
 
     def describe(self) -> StackTypeDef | None:
         """Return what CloudFormation knows of it, None where there is no such stack."""
