@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from openchatkit.chat import ChatModel
@@ -90,8 +91,10 @@ def build_service(settings: Settings, progress: Progress | None = None) -> OpenC
     )
 
 
-def build_engine(settings: Settings, model: str, revision: str | None) -> Engine:
-    """Return an engine for a directory or hub id."""
+def build_engine(settings: Settings, model: str, revision: str | None, *, judge: bool = False) -> Engine:
+    """Return an engine for a directory or hub id; `judge`: it is for moderation."""
+    if settings.engine == "vllm":
+        return _build_vllm(settings, model, revision, judge=judge)
     from openchatkit.engines.transformers_engine import TransformersEngine
 
     return TransformersEngine.load(
@@ -100,6 +103,31 @@ def build_engine(settings: Settings, model: str, revision: str | None) -> Engine
         dtype=settings.dtype,
         device_map=settings.device_map,
         max_concurrent_requests=settings.max_concurrent_requests,
+    )
+
+
+def _build_vllm(settings: Settings, model: str, revision: str | None, *, judge: bool) -> Engine:
+    if find_spec("vllm") is None:
+        raise SettingsError("engine: vllm is not installed here")
+    from openchatkit.engines.vllm_engine import VllmEngine, VllmOptions
+
+    share = settings.gpu_memory_utilization
+    if settings.role == "chat" and settings.moderation == "causal_lm":
+        share = settings.moderation_gpu_memory if judge else share - settings.moderation_gpu_memory
+    return VllmEngine.load(
+        model,
+        VllmOptions(
+            revision=revision,
+            dtype=settings.dtype,
+            tensor_parallel_degree=settings.tensor_parallel_degree,
+            memory_share=share,
+            max_concurrent_requests=settings.max_concurrent_requests,
+            prefix_caching=settings.prefix_caching,
+            # A judge is asked for exact likelihoods of short texts: none of these is for it.
+            max_model_len=None if judge else settings.max_model_len,
+            quantization=None if judge else settings.quantization,
+            speculation=None if judge else settings.speculation,
+        ),
     )
 
 
@@ -138,7 +166,7 @@ def build_moderator(settings: Settings, encoder: Encoder | None) -> _Judge:
         from openchatkit.moderation.label_scorer import LabelScorer
 
         assert settings.moderation_model is not None
-        engine = build_engine(settings, settings.moderation_model, None)
+        engine = build_engine(settings, settings.moderation_model, settings.moderation_revision, judge=True)
         judge, closing = LabelScorer(engine), (engine,)
     elif settings.moderation == "remote":
         from openchatkit.moderation.remote import RemoteModerator, runtime_client

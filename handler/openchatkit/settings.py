@@ -35,12 +35,27 @@ class Settings(BaseModel):
     """A directory with a causal language model in safetensors, or a hub id. The role `chat` needs it."""
     revision: str | None = None
     """Commit of a hub id. None takes the newest, which is right for trying out only."""
-    engine: Literal["transformers"] = "transformers"
+    engine: Literal["transformers", "vllm"] = "transformers"
+    """`vllm` for GPUs; `transformers` runs anywhere."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     device_map: str = "auto"
     """As in Accelerate: `auto`, `cpu`, `cuda:0`, ..."""
     max_concurrent_requests: Annotated[int, Field(ge=1, le=4096)] = 32
     """Requests that the engine computes at once; further ones wait."""
+    tensor_parallel_degree: Annotated[int, Field(ge=1, le=64)] = 1
+    """GPUs that share each layer of a model (`vllm`)."""
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """Share of each GPU's memory for all models of this process together (`vllm`)."""
+    moderation_gpu_memory: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    """Share of each GPU's memory for a judge beside the chat model, out of `gpu_memory_utilization`."""
+    max_model_len: Annotated[int, Field(ge=64)] | None = None
+    """Most tokens of a prompt and its reply together (`vllm`); None: what the chat model was made for."""
+    prefix_caching: bool = True
+    """Whether keys and values of what several prompts begin with are computed once (`vllm`)."""
+    quantization: Literal["fp8"] | None = None
+    """Of the chat model's weights, while they load (`vllm`)."""
+    speculation: Literal["ngram"] | None = None
+    """`ngram` guesses that the reply quotes its prompt, and checks several tokens in one step (`vllm`)."""
     prompt_format: Literal["auto", "openchatkit", "chat_template"] = "auto"
     """`auto` takes the tokenizer's chat template where it has one."""
     preamble: str = DEFAULT_PREAMBLE
@@ -80,6 +95,8 @@ class Settings(BaseModel):
     `remote`: a SageMaker endpoint whose container runs the role `moderation`."""
     moderation_model: str | None = None
     """Directory or hub id of the `causal_lm` judge, e.g. GPT-JT-Moderation-6B."""
+    moderation_revision: str | None = None
+    """Commit of its hub id, as `revision`."""
     moderation_endpoint: str | None = None
     """Name of the endpoint of the `remote` judge."""
     moderation_variant: str | None = None
@@ -120,6 +137,16 @@ class Settings(BaseModel):
             raise ValueError("moderation: causal_lm needs moderation_model")
         if self.moderation == "remote" and not self.moderation_endpoint:
             raise ValueError("moderation: remote needs moderation_endpoint")
+        return self
+
+    @model_validator(mode="after")
+    def _engine_has_its_options(self) -> Settings:
+        if self.engine != "vllm":
+            for name in ("max_model_len", "quantization", "speculation"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name}: only the engine vllm has it")
+        if self.moderation_gpu_memory >= self.gpu_memory_utilization:
+            raise ValueError("moderation_gpu_memory: leaves the chat model nothing of gpu_memory_utilization")
         return self
 
     @classmethod
