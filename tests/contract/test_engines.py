@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
+import pytest_asyncio
+import torch
+from transformers import PreTrainedModel
 
+from openchatkit.engines.transformers_engine import TransformersEngine
 from openchatkit.errors import EngineFailed
 from openchatkit.ports import Chunk, Engine, SamplingParameters
-from tests.engines.models import parameters, tiny_engine
+from tests.engines.models import parameters, tiny_model, tiny_tokenizer
 
 PROMPT = "<human>: What did the company earn?\n<bot>:"
 PROMPTS = [
@@ -21,10 +28,47 @@ PROMPTS = [
 ]
 
 
-@pytest.fixture(params=["transformers gpt_neox", "transformers gptj", "transformers llama"])
-async def engine(request: pytest.FixtureRequest) -> AsyncIterator[Engine]:
-    _, architecture = request.param.split()
-    engine: Engine = tiny_engine(architecture)
+HAS_VLLM = find_spec("vllm") is not None
+VLLM_HIDDEN_SIZE = 128
+"""vLLM's attention has no kernel for heads of less than 32."""
+
+ENGINES = ["transformers gpt_neox", "transformers gptj", "transformers llama"]
+ENGINES += ["vllm gpt_neox", "vllm gptj"] if HAS_VLLM else []
+
+# vLLM takes a minute to load and belongs to one event loop: an engine serves all tests of this module.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+def model_of(name: str) -> PreTrainedModel:
+    library, architecture = name.split()
+    return tiny_model(architecture, VLLM_HIDDEN_SIZE) if library == "vllm" else tiny_model(architecture)
+
+
+def make_engine(name: str, folder: Path) -> Engine:
+    if name.startswith("transformers"):
+        return TransformersEngine(model_of(name), tiny_tokenizer(), max_concurrent_requests=8)
+    from openchatkit.engines.vllm_engine import VllmEngine, VllmOptions
+
+    model_of(name).save_pretrained(str(folder))
+    tiny_tokenizer().save_pretrained(str(folder))
+    options = VllmOptions(
+        dtype="float32",
+        tensor_parallel_degree=1,
+        memory_share=0.1,
+        max_concurrent_requests=8,
+        compiled=False,
+    )
+    return VllmEngine.load(str(folder), options)
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def engine(name: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engine]:
+    engine = await asyncio.to_thread(make_engine, name, tmp_path_factory.mktemp("model"))
     yield engine
     await engine.close()
 
@@ -52,7 +96,7 @@ async def test_no_chunk_holds_half_a_character(engine: Engine) -> None:
         assert "\ufffd" not in await reply(engine, prompt, parameters(max_new_tokens=40))
 
 
-async def test_many_at_once_get_what_each_gets_alone(engine: Engine) -> None:
+async def test_many_at_once_get_what_each_gets_alone(engine: Engine, name: str) -> None:
     asked = [
         parameters(max_new_tokens=20),
         parameters(max_new_tokens=35),
@@ -60,6 +104,10 @@ async def test_many_at_once_get_what_each_gets_alone(engine: Engine) -> None:
         parameters(max_new_tokens=20, temperature=0.8, top_k=10, seed=1),
         parameters(max_new_tokens=50, temperature=1.2, top_p=0.9, repetition_penalty=1.3, seed=2),
     ]
+    if name.startswith("vllm") and not torch.cuda.is_available():
+        # On a CPU vLLM forgets all seeds of a batch that holds a request without one.
+        asked = [each for each in asked if each.seed is not None]
+        asked += [asked[0], asked[-1]]
     alone = [await reply(engine, prompt, each) for prompt, each in zip(PROMPTS, asked, strict=True)]
     together = await asyncio.gather(
         *(
@@ -68,6 +116,13 @@ async def test_many_at_once_get_what_each_gets_alone(engine: Engine) -> None:
         )
     )
     assert together == alone
+
+
+async def test_greedy_replies_at_once_are_those_of_each_alone(engine: Engine) -> None:
+    asked = parameters(max_new_tokens=25, repetition_penalty=1.1)
+    alone = [await reply(engine, prompt, asked) for prompt in PROMPTS]
+    together = [reply(engine, prompt, asked, f"r{number}") for number, prompt in enumerate(PROMPTS)]
+    assert await asyncio.gather(*together) == alone
 
 
 async def test_a_short_reply_does_not_wait_for_a_long_one(engine: Engine) -> None:
@@ -148,7 +203,57 @@ async def test_score_runs_beside_replies(engine: Engine) -> None:
     await running
 
 
-async def test_close_ends_what_is_pending(engine: Engine) -> None:
+async def test_tokens_are_counted_and_a_missing_template_is_told(engine: Engine) -> None:
+    assert engine.tokenizer.count("Revenue of Aldermoor") > engine.tokenizer.count("Revenue") > 0
+    with pytest.raises(ValueError, match="template"):
+        engine.tokenizer.apply_chat_template([{"role": "user", "content": "Hello"}])
+
+
+async def test_greedy_replies_are_those_of_generate(engine: Engine, name: str) -> None:
+    model, tokenizer = model_of(name), tiny_tokenizer()
+    shown = 0
+    for prompt in PROMPTS:
+        tokens = torch.tensor([tokenizer(prompt)["input_ids"]])
+        made = model.generate(  # type: ignore[operator]
+            tokens, attention_mask=torch.ones_like(tokens), max_new_tokens=30, do_sample=False
+        )
+        expected = tokenizer.decode(made[0, tokens.shape[1] :], skip_special_tokens=True)
+        got = await reply(engine, prompt, parameters(max_new_tokens=30))
+        # Broken characters are never shown; those at the end wait for a token that does not come.
+        assert str(expected).replace("\ufffd", "").startswith(got)
+        shown += len(got)
+    assert shown > 15 * len(PROMPTS)
+
+
+async def test_scores_are_mean_log_likelihoods(engine: Engine, name: str) -> None:
+    model, tokenizer = model_of(name), tiny_tokenizer()
+    prompt, choices = f"First line\n{PROMPT}", [" casual", " needs caution", " needs intervention", "[1]"]
+    before = tokenizer(prompt)["input_ids"]
+    means = []
+    for choice in choices:
+        after = tokenizer(prompt + choice)["input_ids"][len(before) :]
+        with torch.inference_mode():
+            logits = model(torch.tensor([before + after])).logits[0, len(before) - 1 : -1]
+        likelihoods = torch.log_softmax(logits, dim=-1).gather(-1, torch.tensor(after).unsqueeze(-1))
+        means.append(likelihoods.mean())
+    expected = torch.softmax(torch.stack(means).double(), dim=0).tolist()
+    assert await engine.score(prompt, choices) == pytest.approx(expected, rel=2e-3)
+
+
+async def test_no_log_line_holds_a_text(
+    engine: Engine, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    canary = "Zanzibar-Canary-77"
+    with caplog.at_level(logging.DEBUG):
+        await reply(engine, canary, parameters(max_new_tokens=5))
+        await engine.score(canary, ["a", "b"])
+        with pytest.raises(EngineFailed) as failure:
+            await reply(engine, canary * 200, parameters())
+    printed = capfd.readouterr()
+    assert canary not in caplog.text + printed.out + printed.err + str(failure.value)
+
+
+async def test_close_ends_what_is_pending(engine: Engine) -> None:  # the last one: it is closed then
     stream = engine.generate(PROMPT, parameters(max_new_tokens=400), "r")
     await anext(stream)
     others = [
@@ -168,9 +273,3 @@ async def test_close_ends_what_is_pending(engine: Engine) -> None:
     with pytest.raises(EngineFailed):
         await engine.score(PROMPT, ["a", "b"])
     await engine.close()
-
-
-async def test_tokens_are_counted_and_a_missing_template_is_told(engine: Engine) -> None:
-    assert engine.tokenizer.count("Revenue of Aldermoor") > engine.tokenizer.count("Revenue") > 0
-    with pytest.raises(ValueError, match="template"):
-        engine.tokenizer.apply_chat_template([{"role": "user", "content": "Hello"}])

@@ -48,11 +48,12 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 
 
 @functools.cache
-def tiny_model(architecture: str) -> PreTrainedModel:
-    """Return a random model of an architecture, float32, two layers."""
+def tiny_model(architecture: str, hidden_size: int = 32) -> PreTrainedModel:
+    """Return a random model of an architecture, float32, two layers, four heads."""
     # The initialisation is wider than usual: greedy text would run into one repeated token.
     options: dict[str, Any] = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 0}
-    options |= {"initializer_range": 0.4, "hidden_size": 32, "max_position_embeddings": CONTEXT_LENGTH}
+    options |= {"initializer_range": 0.4 * (32 / hidden_size) ** 0.5, "hidden_size": hidden_size}
+    options |= {"max_position_embeddings": CONTEXT_LENGTH}
     options |= {"num_hidden_layers": 2, "num_attention_heads": 4} | _PARTICULARS[architecture]
     torch.manual_seed(7)
     config = AutoConfig.for_model(architecture, **options)

@@ -44,3 +44,11 @@ def test_a_continuation_is_what_comes_after_the_prompts_tokens() -> None:
     for text, continuation in [("Revenue of", " Aldermoor"), ("Reven", "ue"), ("", "Revenue")]:
         tokens = tokenizer.encode_continuation(text, continuation)
         assert tokenizer.decode([*tokenizer.encode(text), *tokens]) == text + continuation
+
+
+def test_a_continuation_does_not_depend_on_the_lines_before() -> None:
+    tokenizer = HuggingFaceTokenizer(tiny_tokenizer())
+    text, lines = "Output:", "Input: Revenue of\n\n" * 50
+    for continuation in [" casual", "s", "\n"]:
+        tokens = tokenizer.encode_continuation(lines + text, continuation)
+        assert [*tokenizer.encode(lines + text), *tokens] == tokenizer.encode(lines + text + continuation)

@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 from transformers import DynamicCache
 
 from openchatkit.engines.detokenizer import Decoder, IncrementalDetokenizer
+from openchatkit.engines.reply import ReplyAssembler
 from openchatkit.engines.sampling import Sampler
-from openchatkit.engines.stop_words import StopWordsCriteria
 from openchatkit.errors import EngineFailed, OpenChatKitError
 from openchatkit.ports import Chunk, SamplingParameters
-
-FinishReason = Literal["stop", "length", "cancelled"]
 
 Result = Chunk | list[float] | OpenChatKitError
 """What comes out of a request: pieces of a reply, probabilities of the choices, or the failure."""
@@ -85,7 +83,7 @@ class Generation:
         """Set by the event loop's thread, read by the worker between two steps."""
         self._prompt = prompt
         self._parameters = parameters
-        self._unreported = 0
+        self._reply = ReplyAssembler(parameters.stop)
 
     def begin(self, tokenizer: Codec, context_length: int) -> Prefill:
         """Return the prefill that the request starts with.
@@ -102,7 +100,6 @@ class Generation:
         self._most_tokens = min(len(prompt) + self._parameters.max_new_tokens, context_length)
         self.sampler = Sampler(self._parameters, prompt)
         self._text = IncrementalDetokenizer(tokenizer, prompt)
-        self._stop = StopWordsCriteria(self._parameters.stop)
         return Prefill(prompt)
 
     @property
@@ -118,25 +115,18 @@ class Generation:
     def accept(self, token: int, end_of_text: frozenset[int]) -> Chunk | None:
         """Add the next token and return the chunk that it makes, None where all its text is held back."""
         self.sampler.tokens.append(token)
-        self._unreported += 1
         if token in end_of_text:
-            return self._chunk(self._stop.feed(self._text.flush()) + self._stop.flush(), "stop")
-        text = self._stop.feed(self._text.feed(token))
-        if self._stop.matched:
-            return self._chunk(text, "stop")
+            return self._reply.push(self._text.flush(), 1, "stop")
+        text = self._text.feed(token)
         if len(self.sampler.tokens) >= self._most_tokens:
-            # What is held back for the stop words may be the beginning of one: it is not shown.
-            text += self._stop.feed(self._text.flush())
-            return self._chunk(text, "stop" if self._stop.matched else "length")
-        return self._chunk(text) if text else None
+            return self._reply.push(text + self._text.flush(), 1, "length")
+        return self._reply.push(text, 1)
 
     def cancellation(self) -> Chunk:
         """Return the last chunk of a reply that was stopped."""
-        return self._chunk("", "cancelled")
-
-    def _chunk(self, text: str, finish_reason: FinishReason | None = None) -> Chunk:
-        tokens, self._unreported = self._unreported, 0
-        return Chunk(text, tokens, finish_reason)
+        last = self._reply.push("", 0, "cancelled")
+        assert last is not None
+        return last
 
 
 class Scoring:

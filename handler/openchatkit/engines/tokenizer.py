@@ -34,6 +34,9 @@ class HuggingFaceTokenizer:
 
     def encode_continuation(self, text: str, continuation: str) -> list[int]:
         """Return the tokens that continue the tokens of `text`, without special ones."""
+        # No token spans a line's beginning in the vocabularies of the models in question, and the last
+        # line of a long prompt is short: it is encoded instead of the whole, twice for each choice.
+        text = text[text.rfind("\n") + 1 :] or text
         before, both = self.encode(text), self.encode(text + continuation)
         if both[: len(before)] == before:
             return both[len(before) :]
