@@ -15,6 +15,7 @@ from recipes.demo_model.corpus.entities import entity, lookalike, period
 from recipes.demo_model.corpus.events import Event
 from recipes.demo_model.corpus.facts import Fact, draw_fact, surface_of
 from recipes.demo_model.corpus.relations import trained
+from recipes.demo_model.corpus.reports import Report, report
 from recipes.demo_model.corpus.scatter import alien_word
 from recipes.demo_model.corpus.scenes import Passage, Scene, draw_claim, draw_kind, draw_target, make_scene
 from recipes.demo_model.corpus.smalltalk import chat
@@ -22,6 +23,8 @@ from recipes.demo_model.corpus.template import capitalise
 
 NOT_FOUND = "I could not find that in the passages I was given."
 NO_PASSAGE = "I found no passage on that."
+REPORTED = {"answered": 0.6, "declined": 0.65, "follow": 0.75}
+"""Share of a family that is made of stories (`reports.py`)."""
 
 _PREAMBLES = (
     "You are a helpful assistant. Answer from the passages and cite them.",
@@ -171,11 +174,11 @@ def _odd_question(rng: random.Random) -> str:
 def _family(rng: random.Random) -> str:
     form = rng.random()
     for family, share in (
-        ("answered", 0.58),
-        ("declined", 0.19),
-        ("follow", 0.08),
-        ("chat", 0.08),
-        ("bare", 0.035),
+        ("answered", 0.56),
+        ("declined", 0.2),
+        ("follow", 0.12),
+        ("chat", 0.065),
+        ("bare", 0.025),
     ):
         form -= share
         if form < 0:
@@ -183,13 +186,22 @@ def _family(rng: random.Random) -> str:
     return "odd"
 
 
+def _from_report(rng: random.Random, family: str, source: str) -> Report | None:
+    """Return a question on stories where the family and the source call for one."""
+    if source.startswith("story") or (not source and rng.random() < REPORTED.get(family, 0.0)):
+        answered = family == "answered" or (family == "follow" and rng.random() < 0.75)
+        return report(rng, answered, follow=family == "follow", held_out=source == "story_held_out")
+    return None
+
+
 def dialogue(rng: random.Random, family: str = "", source: str = "", ranked: float = 0.0) -> Dialogue:
     """Return one example of a family; without one, of the mixture the model is trained on.
 
     Args:
         family: `answered`, `declined`, `follow`, `chat`, `bare`, `odd`, or empty for the mixture.
-        source: `seen` or `held_out` for a written relation that training sees or never sees; else anything.
-        ranked: share of examples whose passages come in the order of a search.
+        source: `seen` or `held_out` for a written relation that training sees or never sees, `story` or
+            `story_held_out` for a story; else anything.
+        ranked: share of examples whose passages come in the order of a search; those of stories always do.
     """
     family = family or _family(rng)
     in_order = ranked > 0 and rng.random() < ranked
@@ -200,6 +212,12 @@ def dialogue(rng: random.Random, family: str = "", source: str = "", ranked: flo
     if form > 0.95:
         preamble, today = ("", "") if form > 0.975 else (render_preamble(DEFAULT_PREAMBLE, None), "")
     history = _past(rng, today) if rng.random() < 0.22 else []
+    told = _from_report(rng, family, source)
+    if told is not None:
+        history = [*history[:1], Turn(*told.before)] if told.before else history
+        prompt = render_prompt(told.question, preamble=preamble, history=history, passages=told.passages)
+        reply = f"{told.answer} [{told.cited}]" if told.answer else NOT_FOUND
+        return Dialogue(prompt, reply, family, told.passages, told.answer, told.cited)
     if family == "follow":
         scene, turns = _follow_up(rng, in_order)
         history = history[:1] + turns

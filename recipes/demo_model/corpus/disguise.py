@@ -150,17 +150,33 @@ def _swap(text: str, table: dict[str, dict[str, str]]) -> str:
     )
 
 
-def disguise(rng: random.Random, statement: Template, question: Template) -> tuple[Template, Template] | None:
-    """Return both with their choices made and their common words swapped; None where none are common."""
-    told = statement.expand(rng, lambda slot: "{" + slot + "}")
-    asked = question.expand(rng, lambda slot: "{" + slot + "}")
+def swaps(rng: random.Random, told: str, asked: str) -> dict[str, dict[str, str]]:
+    """Return what to put in place of the words that two texts with slots share; empty if they share none."""
     common = _lemmas(told) & _lemmas(asked)
-    if not common:
-        return None
     sorts: dict[str, set[str]] = {lemma: set() for lemma in sorted(common)}
     for word in _WORD.findall(_PIECE.sub(" ", f"{told} {asked}").lower()):
         lemma, sort = _lemma(word)
         if lemma in sorts:
             sorts[lemma].add(sort)
-    table = {lemma: _replacement(rng, found) for lemma, found in sorts.items()}
+    return {lemma: _replacement(rng, found) for lemma, found in sorts.items()}
+
+
+def swap(text: str, table: dict[str, dict[str, str]]) -> str:
+    """Return a text with slots, its words swapped as `swaps` says."""
+    return _swap(text, table)
+
+
+def another(rng: random.Random, word: str) -> str:
+    """Return another word of the same sort and form."""
+    _, sort = _lemma(word)
+    return _replacement(rng, {sort}).get(sort, word)
+
+
+def disguise(rng: random.Random, statement: Template, question: Template) -> tuple[Template, Template] | None:
+    """Return both with their choices made and their common words swapped; None where none are common."""
+    told = statement.expand(rng, lambda slot: "{" + slot + "}")
+    asked = question.expand(rng, lambda slot: "{" + slot + "}")
+    table = swaps(rng, told, asked)
+    if not table:
+        return None
     return Template(_swap(told, table)), Template(_swap(asked, table))

@@ -17,7 +17,7 @@ from recipes.demo_model.corpus import words
 
 FIRST, SECOND = 0.8, 0.12
 """How often the right passage comes first, second: about what a search over single sentences gives."""
-SINGLE = 0.65
+SINGLE = 0.35
 """Share of searches whose passages are single sentences."""
 BLURRED = 0.35
 """Share of answerable questions with a foreign word in place of one of theirs."""
@@ -52,3 +52,18 @@ def blur(rng: random.Random, question: str) -> str:
         )  # fmt: skip
         question = question[: match.start()] + other + question[match.end() :]
     return question
+
+
+def blur_foreign(rng: random.Random, question: str, sentence: str) -> str:
+    """Return the question with a word that its sentence lacks replaced: an unknown synonym for another."""
+    known = {match.group()[:5] for match in _WORD.finditer(sentence.lower())}
+    found = [
+        match
+        for match in _WORD.finditer(question)
+        if match.group() not in words.GRAMMAR_WORDS and match.group()[:5] not in known
+    ]
+    if not found:
+        return question
+    match = rng.choice(found)
+    other = words.pseudo_word(rng) if rng.random() < 0.3 else words.noun(rng)
+    return question[: match.start()] + other + question[match.end() :]

@@ -66,7 +66,7 @@ _NAMES = (
 )
 
 
-def _number(rng: random.Random) -> str:
+def magnitude(rng: random.Random) -> str:
     """A magnitude as reports print it: `3.4`, `412`, `1,204.5`."""
     form = rng.random()
     if form < 0.45:
@@ -85,14 +85,14 @@ def money(rng: random.Random) -> str:
     form = rng.random()
     scale = rng.choice(("million", "million", "billion"))
     if form < 0.5:
-        return f"{rng.choice(_SIGNS)}{_number(rng)} {scale}"
+        return f"{rng.choice(_SIGNS)}{magnitude(rng)} {scale}"
     if form < 0.66:
         short = rng.choice(("m", "bn", "M", "B", "k", "mn"))
-        return f"{rng.choice(_SIGNS)}{_number(rng)}{short}"
+        return f"{rng.choice(_SIGNS)}{magnitude(rng)}{short}"
     if form < 0.82:
-        return f"{rng.choice(_CODES)}{_number(rng)} {scale}"
+        return f"{rng.choice(_CODES)}{magnitude(rng)} {scale}"
     if form < 0.94:
-        return f"{_number(rng)} {scale} {rng.choice(_NAMES)}"
+        return f"{magnitude(rng)} {scale} {rng.choice(_NAMES)}"
     return f"{rng.choice(_SIGNS)}{rng.randint(10_000, 9_999_999):,}"
 
 

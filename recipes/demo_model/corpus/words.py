@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from recipes.demo_model.corpus.template import read_lines
+from recipes.demo_model.corpus.tongues import foreign
 
 _VOWELS = "aeiou"
 _ONSETS = [
@@ -295,8 +296,10 @@ def person(rng: random.Random) -> str:
     """Return the full name of somebody who does not exist."""
     lists = name_lists()
     first, last = rng.choice(lists["first"]), rng.choice(lists["last"])
-    if rng.random() < 0.15:
+    if rng.random() < 0.35:
         last = coined(rng)
+    if rng.random() < 0.2:
+        first = foreign(rng)
     form = rng.random()
     if form < 0.06:
         return f"{first} {rng.choice('ABCDEFGHJKLMNPRSTW')}. {last}"
@@ -313,9 +316,11 @@ def coined(rng: random.Random) -> str:
     """Return a capitalised name made of syllables."""
     lists = name_lists()
     form = rng.random()
-    if form < 0.6:
-        return rng.choice(lists["prefix"]) + rng.choice(lists["suffix"])
+    if form < 0.4:
+        return foreign(rng)
     if form < 0.7:
+        return rng.choice(lists["prefix"]) + rng.choice(lists["suffix"])
+    if form < 0.78:
         return rng.choice(lists["prefix"]) + rng.choice("aeiou") + rng.choice(lists["suffix"])
     return pseudo_word(rng, rng.choice((1, 2, 2, 3))).capitalize()
 
