@@ -116,7 +116,7 @@ def _stage_there(
             f"the stack {stack.name} has {len(projects)} build projects, not one: deploy it again"
         )
     builds = Builds(session, next(iter(projects.values())))
-    environment = {"MODEL_ID": model, "MODEL_REVISION": revision}
+    environment = {"MODEL": model, "REVISION": revision}
     build = builds.running(environment)
     screen.line(f"{model}: {'following' if build else 'starting'} a build of {builds.project}", bold=True)
     build = build or builds.start(environment)

@@ -58,3 +58,17 @@ def aws(aws_server: LocalAws, monkeypatch: pytest.MonkeyPatch) -> Iterator[Local
         monkeypatch.setenv(name, value)
     yield aws_server
     aws_server.ignore_permissions()
+
+
+@pytest.fixture
+def operate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run `ock` in this process, in a folder with an app named Chat."""
+    app = tmp_path / "app"
+    app.mkdir()
+    (app / "cdk.json").write_text('{"app": "python app.py", "context": {"name": "Chat"}}')
+    monkeypatch.chdir(app)
+
+    def run(*arguments: str, stdin: str | None = None) -> Result:
+        return CliRunner().invoke(main, arguments, input=stdin, prog_name="ock")
+
+    return run

@@ -25,8 +25,11 @@ class RefusingAws:
 
 
 @contextlib.contextmanager
-def serve_refusals(answer: Answer) -> Iterator[RefusingAws]:
-    """Serve for the time of the block, in which boto3 finds this server and nothing else."""
+def serve_refusals(answer: Answer, *, service: str | None = None) -> Iterator[RefusingAws]:
+    """Serve for the time of the block, in which boto3 finds this server and nothing else.
+
+    With `service` (as in AWS_ENDPOINT_URL_<SERVICE>) it takes the place of that service alone.
+    """
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -57,6 +60,8 @@ def serve_refusals(answer: Answer) -> Iterator[RefusingAws]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     environment = {**LocalAws(0).environment, "AWS_ENDPOINT_URL": played.url}
+    if service is not None:
+        environment = {f"AWS_ENDPOINT_URL_{service}": played.url}
     try:
         with unittest.mock.patch.dict(os.environ, environment):
             yield played
