@@ -135,7 +135,8 @@ def _memory(settings: DeploySettings, role: Role) -> None:
         )
         raise ValueError(
             f"{at_fault}: {settings.model(role)} needs {needed / GIB:.1f} GiB on each of "
-            f"{settings.degree(role)} GPU(s), {share:.0%} of a {kind.gpu} of {kind.name} is {kind.memory_gib * share:.1f} GiB"
+            f"{settings.degree(role)} GPU(s), {share:.0%} of a {kind.gpu} of "
+            f"{kind.name} is {kind.memory_gib * share:.1f} GiB"
         )
 
 

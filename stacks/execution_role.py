@@ -1,0 +1,113 @@
+"""The rights of a container, in one place: what its role may do and nothing else.
+
+Each model has a role of its own; the moderation's knows no conversations.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_ecr as ecr
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_s3 as s3
+from aws_cdk import aws_s3_assets as assets
+from constructs import Construct
+
+from stacks.acknowledged import acknowledge
+from stacks.stack import stack_of
+
+Role = Literal["chat", "moderation"]
+
+SERVICE = "sagemaker.amazonaws.com"
+METRIC_NAMESPACES = ["/aws/sagemaker/*", "AWS/SageMaker", "aws/sagemaker/*"]
+TABLE_ACTIONS = [
+    *("dynamodb:GetItem", "dynamodb:Query", "dynamodb:PutItem", "dynamodb:UpdateItem"),
+    *("dynamodb:DeleteItem", "dynamodb:BatchWriteItem", "dynamodb:ConditionCheckItem"),
+]
+NETWORK_ACTIONS = [
+    *("ec2:CreateNetworkInterface", "ec2:CreateNetworkInterfacePermission", "ec2:DeleteNetworkInterface"),
+    *("ec2:DeleteNetworkInterfacePermission", "ec2:DescribeNetworkInterfaces", "ec2:DescribeVpcs"),
+    *("ec2:DescribeDhcpOptions", "ec2:DescribeSubnets", "ec2:DescribeSecurityGroups"),
+]
+"""As SageMaker asks for them of a model in a VPC; EC2 limits the describing and creating ones to nothing."""
+
+
+class ExecutionRole(Construct):
+    """The role of a model; `role` is what the model is made with."""
+
+    def __init__(self, scope: Construct, identifier: str, *, purpose: str) -> None:
+        super().__init__(scope, identifier)
+        self.role = iam.Role(
+            self, "Role", assumed_by=iam.ServicePrincipal(SERVICE), description=f"SageMaker model: {purpose}"
+        )
+
+    def allow_start(
+        self, *, bundle: assets.Asset, repository: ecr.IRepository | None, log: logs.LogGroup
+    ) -> None:
+        """Let it pull its image, read its bundle, and write its log and its instance's metrics."""
+        self._allow(["s3:GetObject"], bundle.bucket.arn_for_objects(bundle.s3_object_key))
+        if repository is not None:
+            self._allow(
+                ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
+                repository.repository_arn,
+            )
+            self._allow(["ecr:GetAuthorizationToken"], "*")
+        group = log.log_group_arn
+        self._allow(["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"], group)
+        self.role.add_to_policy(
+            iam.PolicyStatement(
+                actions=["cloudwatch:PutMetricData"],
+                resources=["*"],
+                conditions={"StringLike": {"cloudwatch:namespace": METRIC_NAMESPACES}},
+            )
+        )
+        acknowledge(
+            self,
+            {
+                "AwsSolutions-IAM5[Resource::*]": "ecr:GetAuthorizationToken and cloudwatch:PutMetricData "
+                "know no resource; the metrics are bound to SageMaker's namespaces. In a VPC: EC2 knows none "
+                "for network interfaces that are still to be made.",
+            },
+        )
+
+    def allow_weights(self, bucket: s3.Bucket, key: kms.Key, prefix: str) -> None:
+        """Let it read the weights below a prefix that ends in a slash."""
+        objects = bucket.arn_for_objects(f"{prefix}*")
+        self._allow(["s3:GetObject"], objects)
+        self.role.add_to_policy(
+            iam.PolicyStatement(
+                actions=["s3:ListBucket"],
+                resources=[bucket.bucket_arn],
+                conditions={"StringLike": {"s3:prefix": [prefix, f"{prefix}*", prefix.rstrip("/")]}},
+            )
+        )
+        self._allow(["s3:GetBucketLocation"], bucket.bucket_arn)
+        self._allow(["kms:Decrypt"], key.key_arn)
+        exported = stack_of(bucket).resolve(bucket.bucket_arn)["Fn::GetAtt"][0]
+        finding = f"AwsSolutions-IAM5[Resource::<{exported}.Arn>/{prefix}*]"
+        acknowledge(self, {finding: "All files of one revision of one model."})
+
+    def allow_conversations(self, table: dynamodb.Table, key: kms.Key) -> None:
+        """Let it read and write conversations."""
+        self._allow(TABLE_ACTIONS, table.table_arn)
+        self._allow(["dynamodb:Query"], f"{table.table_arn}/index/*")
+        self._allow(["kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey"], key.key_arn)
+        exported = stack_of(table).resolve(table.table_arn)["Fn::GetAtt"][0]
+        acknowledge(
+            self,
+            {f"AwsSolutions-IAM5[Resource::<{exported}.Arn>/index/*]": "The table has one index, by owner."},
+        )
+
+    def allow_invocation(self, endpoint_arn: str) -> None:
+        """Let it ask the moderation variant of its own endpoint."""
+        self._allow(["sagemaker:InvokeEndpoint"], endpoint_arn)
+
+    def allow_network(self) -> None:
+        """Let SageMaker attach it to a VPC."""
+        self._allow(NETWORK_ACTIONS, "*")
+
+    def _allow(self, actions: list[str], *resources: str) -> None:
+        self.role.add_to_policy(iam.PolicyStatement(actions=actions, resources=list(resources)))
