@@ -25,7 +25,10 @@ PREFIX = "ock_"
 ENDPOINT_DEFAULTS: Mapping[str, str] = {"store": "dynamodb"}
 """Where an endpoint differs from the defaults of `Settings`: its disk goes with its instance."""
 
-_SAME_NAMES = ("dtype", "device_map", "max_model_len", "gpu_memory_utilization", "quantization")
+_SAME_NAMES = (
+    *("dtype", "device_map", "quantization"),
+    *("tensor_parallel_degree", "max_model_len", "gpu_memory_utilization"),
+)
 _CHAT_NAMES = {"model_id": "model", "revision": "revision"}
 _JUDGE_NAMES = {"model_id": "moderation_model", "revision": "moderation_revision"}
 _DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
@@ -70,9 +73,6 @@ def _ours(properties: Mapping[str, Any], *, judge: bool) -> dict[str, str]:
     """Return the options that are settings, with the setting's name."""
     known = Settings.model_fields
     djl = {name: name for name in _SAME_NAMES} | (_JUDGE_NAMES if judge else _CHAT_NAMES)
-    # Its other meaning, how many GPUs a worker gets, is DJL's own.
-    if "tensor_parallel_degree" in known:
-        djl["tensor_parallel_degree"] = "tensor_parallel_degree"
     found = {}
     for option in properties:
         setting = option.removeprefix(PREFIX) if option.startswith(PREFIX) else djl.get(option)

@@ -12,6 +12,7 @@ Limits: a call ends by its own timeouts, also after its caller has given up, and
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 from collections.abc import Mapping
@@ -89,8 +90,9 @@ class RemoteModerator:
                 Accept="application/json",
                 Body=json.dumps(request).encode(),
             )
-            with answer["Body"] as body:
-                content = body.read(MAX_REPLY_BYTES + 1)
+            with contextlib.closing(answer["Body"]) as body:
+                # The second read finds the end, or that the answer was cut short before it.
+                content = body.read(MAX_REPLY_BYTES + 1) + body.read(1)
         except Exception as error:  # noqa: BLE001 - botocore, urllib3 and sockets each have their own tree
             # Not chained: a ModelError quotes the container's answer. Its type says what to look for.
             raise ModerationUnavailable(
