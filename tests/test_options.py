@@ -108,5 +108,10 @@ def test_what_cannot_work_is_refused_by_the_name_it_was_given(options: dict[str,
         settings(**options)
 
 
+def test_a_second_model_may_lie_in_s3() -> None:
+    found = settings(ock_moderation="causal_lm", ock_moderation_model="s3://bucket/judge/")
+    assert found.moderation_model == "s3://bucket/judge/"
+
+
 def test_remote_code_may_be_switched_off_explicitly() -> None:
     assert settings(trust_remote_code="false").model == "/weights"

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 from openchatkit.chat import ChatModel
 from openchatkit.invocations import Answering, Invocations, JudgingInvocations
 from openchatkit.judging import JudgingService
+from openchatkit.moderation.counts import Counts
 from openchatkit.moderation.model import ModerationModel
+from openchatkit.moderation.passages import PassageScreen
 from openchatkit.moderation.policy import ModerationPolicy
 from openchatkit.ports import Closing, ConversationStore, DomainGuard, Encoder, Engine, Moderator, Retriever
 from openchatkit.service import OpenChatKitService
@@ -69,7 +71,8 @@ def build_service(settings: Settings, progress: Progress | None = None) -> OpenC
     progress.step(f"Loading the chat model {settings.model}")
     engine = build_engine(settings, settings.model, settings.revision)
     encoder = build_encoder(settings, progress)
-    judge = build_moderator(settings, encoder)
+    counts = Counts()
+    judge = build_moderator(settings, encoder, counts)
     documents = build_documents(settings, encoder, progress)
     retriever = build_retriever(settings, documents)
     guard = build_guard(settings, encoder, documents)
@@ -81,6 +84,8 @@ def build_service(settings: Settings, progress: Progress | None = None) -> OpenC
         retriever=retriever,
         encoder=encoder if retriever is not None or guard is not None else None,
         guard=guard,
+        passage_screen=build_passage_screen(settings, policy, judge.moderator, counts),
+        counts=counts,
     )
     return OpenChatKitService(
         settings=settings,
@@ -158,15 +163,17 @@ def build_encoder(settings: Settings, progress: Progress) -> SentenceEncoder | N
     return SentenceEncoder.load(bundled_minilm_directory())
 
 
-def build_moderator(settings: Settings, encoder: Encoder | None) -> _Judge:
+def build_moderator(settings: Settings, encoder: Encoder | None, counts: Counts | None = None) -> _Judge:
     """Return the judge, guarded so that it fails closed, and what it runs on."""
     closing: tuple[Closing, ...] = ()
     judge: Moderator
     if settings.moderation == "causal_lm":
         from openchatkit.moderation.label_scorer import LabelScorer
+        from openchatkit.weights import local_weights
 
         assert settings.moderation_model is not None
-        engine = build_engine(settings, settings.moderation_model, settings.moderation_revision, judge=True)
+        model = local_weights(settings.moderation_model)
+        engine = build_engine(settings, model, settings.moderation_revision, judge=True)
         judge, closing = LabelScorer(engine), (engine,)
     elif settings.moderation == "remote":
         from openchatkit.moderation.remote import RemoteModerator, runtime_client
@@ -183,43 +190,75 @@ def build_moderator(settings: Settings, encoder: Encoder | None) -> _Judge:
 
         assert encoder is not None
         judge = EmbeddingClassifier.load(encoder)
-    return _Judge(ModerationModel(judge, timeout_s=settings.moderation_timeout_s), closing)
+    guarded = ModerationModel(judge, timeout_s=settings.moderation_timeout_s, counts=counts)
+    return _Judge(guarded, closing)
+
+
+def build_passage_screen(
+    settings: Settings, policy: ModerationPolicy, moderator: Moderator, counts: Counts
+) -> PassageScreen | None:
+    """Return what keeps poisoned passages from the prompt, None where it is off."""
+    if settings.moderation_passages == "off":
+        return None
+    judge = moderator if settings.moderation_passages == "judge" else None
+    return PassageScreen(policy, counts, moderator=judge)
 
 
 def build_documents(
     settings: Settings, encoder: SentenceEncoder | None, progress: Progress
-) -> DocumentSource | None:
-    """Return the source over the user's own documents, None where none are configured."""
+) -> list[DocumentSource]:
+    """Return the sources over the user's own documents: each index, and one for all loose files."""
     if not settings.documents:
-        return None
+        return []
     from openchatkit.retrieval.document_source import DocumentSource
+    from openchatkit.retrieval.manifest import IndexUnusable, is_index
 
     assert encoder is not None
     for path in settings.documents:
         if not path.exists():
             raise SettingsError(f"documents: {path} does not exist")
     progress.step("Reading the documents")
-    return DocumentSource.build(
-        settings.documents,
-        encoder=encoder,
-        cache=settings.documents_cache,
-        progress=progress.documents,
-    )
+    indexes = [path for path in settings.documents if is_index(path)]
+    loose = [path for path in settings.documents if path not in indexes]
+    sources = []
+    if loose:
+        cache = settings.documents_cache
+        sources.append(DocumentSource.build(loose, encoder=encoder, cache=cache, progress=progress.documents))
+    for path in indexes:
+        try:
+            source = DocumentSource.open(path, encoder=encoder)
+        except IndexUnusable as error:
+            raise SettingsError(f"documents: {path}: {error}") from None
+        # Two indexes of one name stay apart by their places in the settings.
+        names, number = {other.name for other in sources}, 2
+        while source.name in names:
+            source.name = f"{source.name.rpartition('-')[0] if number > 2 else source.name}-{number}"
+            number += 1
+        sources.append(source)
+    return sources
 
 
-def build_retriever(settings: Settings, documents: DocumentSource | None) -> Retriever | None:
+def build_retriever(settings: Settings, documents: Sequence[DocumentSource]) -> Retriever | None:
     """Return the retrieval system over the configured sources, None where there are none."""
-    if documents is None:
+    if not documents:
         return None
     from openchatkit.retrieval.system import RetrievalSystem
 
+    reranker = None
+    if settings.reranker is not None:
+        from openchatkit.retrieval.reranker import CrossEncoder
+
+        reranker = CrossEncoder.load(settings.reranker)
     return RetrievalSystem(
-        [documents], timeout_s=settings.retrieval_timeout_s, min_score=settings.retrieval_min_score
+        documents,
+        timeout_s=settings.retrieval_timeout_s,
+        min_score=settings.retrieval_min_score,
+        reranker=reranker,
     )
 
 
 def build_guard(
-    settings: Settings, encoder: SentenceEncoder | None, documents: DocumentSource | None
+    settings: Settings, encoder: SentenceEncoder | None, documents: Sequence[DocumentSource]
 ) -> DomainGuard | None:
     """Return the out-of-domain guard, None where it is off."""
     if settings.domain_description is None:
@@ -232,5 +271,7 @@ def build_guard(
         description=settings.domain_description,
         threshold=settings.domain_threshold,
         reply=settings.domain_reply,
-        nearest=documents.similarity if documents is not None else None,
+        nearest=(lambda vector: max(source.similarity(vector) for source in documents))
+        if documents
+        else None,
     )

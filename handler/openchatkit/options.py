@@ -99,7 +99,7 @@ def _parsed(option: str, setting: str, text: str) -> object:
             return json.loads(text)
         except ValueError:
             raise SettingsError(f"{option}: is not JSON") from None
-    if setting in ("model", "moderation_model") and text.startswith("s3://"):
+    if option == "model_id" and text.startswith("s3://"):
         raise SettingsError(
             f"{option}: {text} has not been downloaded; DJL Serving downloads option.model_id, by itself, "
             "where it finds s5cmd or the aws command"

@@ -80,7 +80,8 @@ class Settings(BaseModel):
 
     # retrieval
     documents: tuple[Path, ...] = ()
-    """Folders or files that become the source `documents`."""
+    """Folders or files that become the source `documents`, and index directories (`ock index build`),
+    each of which is a source of its own name."""
     documents_cache: Path | None = None
     """Where their index is kept between starts; None indexes anew each time."""
     retrieval_k: Annotated[int, Field(ge=1)] = 3
@@ -88,13 +89,16 @@ class Settings(BaseModel):
     """Score below which a passage is not worth a place in the prompt. On the sample library right
     passages score 0.54 and more, small talk at most 0.34, questions about other things 0.41."""
     retrieval_timeout_s: PositiveSeconds = 5
+    reranker: str | None = None
+    """Directory or hub id of a cross-encoder that puts the best passages in order; None: their scores do."""
 
     # moderation
     moderation: Literal["embedding", "causal_lm", "remote"] = "embedding"
     """`embedding`: a classifier on sentence embeddings; `causal_lm`: labels scored by a model;
     `remote`: a SageMaker endpoint whose container runs the role `moderation`."""
     moderation_model: str | None = None
-    """Directory or hub id of the `causal_lm` judge, e.g. GPT-JT-Moderation-6B."""
+    """Directory or hub id of the `causal_lm` judge, e.g. GPT-JT-Moderation-6B; or the `s3://` prefix that
+    `staging` has put it under."""
     moderation_revision: str | None = None
     """Commit of its hub id, as `revision`."""
     moderation_endpoint: str | None = None
@@ -107,6 +111,9 @@ class Settings(BaseModel):
     """Whether a request may switch a direction off."""
     moderation_output: Literal["stream", "final", "off"] = "stream"
     """`stream` judges a reply in windows while it grows, `final` once before any of it leaves."""
+    moderation_passages: Literal["off", "rules", "judge"] = "rules"
+    """Of passages on their way to the prompt: `rules` withholds those that give the model orders, `judge`
+    also those that the policy would override; that costs a judgement a passage."""
     moderation_timeout_s: PositiveSeconds = 10
     moderation_window_tokens: Annotated[int, Field(ge=4, le=512)] = 48
     """A window of the reply is judged at each sentence's end, or after so many tokens."""

@@ -179,6 +179,10 @@ class S3Origin:
         """The prefix; and what its manifest said when it was read."""
         return f"s3://{self._bucket}/{self._prefix}/@{self._manifest[0]}"
 
+    def files(self) -> tuple[RemoteFile, ...]:
+        """Return all that the manifest names; raises `OriginUnusable`."""
+        return self._manifest[1]
+
     def file(self, name: str) -> RemoteFile:
         """Return what the manifest says of a file."""
         for entry in self._manifest[1]:
