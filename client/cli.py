@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, str] = {
     "cost": "client.commands.cost",
     "doctor": "client.commands.doctor",
     "down": "client.commands.down",
+    "index": "client.commands.index",
     "moderate": "client.commands.moderate",
     "serve": "client.commands.serve",
     "stage": "client.commands.stage",

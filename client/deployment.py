@@ -20,6 +20,7 @@ import stacks
 from client.aws import open_session
 from client.errors import CallFailed
 from client.stacks import Stack
+from stacks.pins import KEY as REVISION_KEY
 from stacks.settings import DeploySettings, SettingsError
 
 CONFIG_FILE = "cdk.json"
@@ -55,13 +56,21 @@ class Deployment:
         return {**known, **configured, **dict(_pair(given) for given in self.given)}
 
     def settings(self) -> DeploySettings:
-        """Return the settings.
+        """Return the settings, with the commits of the models that an earlier synthesis has kept.
 
         Raises:
             CallFailed: one of them is unknown or has a value that cannot work.
         """
+        context = self.context()
         try:
-            return DeploySettings.from_context(self.context())
+            settings = DeploySettings.from_context(context)
+            kept = {
+                f"{role}_revision": context[key]
+                for role in ("chat", "moderation")
+                if not settings.revision(role)
+                and (key := REVISION_KEY.format(model=settings.model(role))) in context
+            }
+            return DeploySettings.from_context({**settings.model_dump(), **kept}) if kept else settings
         except SettingsError as error:
             raise CallFailed(f"setting {error}") from error
 

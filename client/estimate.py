@@ -21,6 +21,8 @@ STORED_BYTES_PER_PARAMETER = 2
 """Weights lie in the bucket as 16-bit numbers, whatever the engine makes of them."""
 STAGED: Final = ("chat", "moderation")
 """Colocated or not, the weights of both models are in the bucket."""
+SCALING_ALARMS = 2
+"""That Application Auto Scaling makes for a variant that scales: out and in."""
 WRITES_A_TURN = 12
 READS_A_TURN = 6
 """Request units of a turn of 4 KB: one transaction (two units a KB) of the turn and its header, the index,
@@ -137,10 +139,7 @@ def estimate(settings: DeploySettings, prices: PriceList) -> Estimate:
         if settings.facts(role) is None
     ]
     if not settings.image_is_uri:
-        missing.append(
-            f"the image in ECR: {prices.per_gb_month['ecr'].usd:.2f} a GB and month; "
-            "its size is known after it was built"
-        )
+        missing.append(f"the image in ECR, {prices.per_gb_month['ecr'].usd:.2f} a GB and month")
     scheduled = settings.schedule_up is not None or settings.schedule_down is not None
     hours = hours_up(settings.schedule_up, settings.schedule_down)
     if scheduled and hours is None:
@@ -152,11 +151,11 @@ def _fixed(settings: DeploySettings, prices: PriceList) -> list[Fixed]:
     month = prices.per_month
     facts = [settings.facts(role) for role in STAGED]
     weights = sum(found.weight_bytes(STORED_BYTES_PER_PARAMETER) for found in facts if found is not None)
-    alarms = alarm_count(settings)
+    alarms = alarm_metrics(settings)
     fixed = [
         Fixed("key", month["kms_key"].usd),
         Fixed(f"weights in S3, {weights / 1e9:.1f} GB", prices.storage_month("s3_standard", weights)),
-        Fixed(f"{alarms} alarms", alarms * month["alarm_metric"].usd),
+        Fixed(f"alarms on {alarms} metrics", alarms * month["alarm_metric"].usd),
         Fixed("dashboard", month["dashboard"].usd),
     ]
     if settings.hub_token_secret:
@@ -181,10 +180,12 @@ def _by_use(prices: PriceList) -> list[Unit]:
     ]
 
 
-def alarm_count(settings: DeploySettings) -> int:
-    """Return how many alarm metrics `stacks/monitoring.py` makes; a test compares it with the template."""
-    each = 3 * len(settings.roles)  # errors, latency, GPU memory
-    return each + 1 + (settings.alarm_idle_hours > 0)
+def alarm_metrics(settings: DeploySettings) -> int:
+    """Return how many metrics the alarms of the stacks watch, each of which is billed."""
+    each = 4 * len(settings.roles)  # errors, latency, GPU memory, and errors again for the roll-out
+    idle = 2 if settings.alarm_idle_hours else 0  # requests and instances
+    scaled = sum(most > least for least, most in map(settings.instances, settings.roles))
+    return each + 1 + idle + SCALING_ALARMS * scaled
 
 
 def _cents(amount: float) -> float:

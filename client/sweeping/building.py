@@ -107,6 +107,33 @@ class Functions:
         return [{"key": key, "value": value} for key, value in tags.items()]
 
 
+class Parameters:
+    """SSM parameters: no cost."""
+
+    title = "parameter"
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+        self._client = scope.session.client("ssm")
+
+    def find(self) -> Iterator[Leftover]:
+        """Yield the app's parameters."""
+        pages = self._client.get_paginator("describe_parameters").paginate(
+            ParameterFilters=[{"Key": f"tag:{self._scope.tag}", "Values": [self._scope.app]}]
+        )
+        listed = [parameter["Name"] for page in pages for parameter in page["Parameters"]]
+        for name in self._scope.owned(listed, self._tags):
+            yield Leftover(self.title, name)
+
+    def remove(self, leftover: Leftover) -> None:
+        """Delete a parameter."""
+        self._client.delete_parameter(Name=leftover.name)
+
+    def _tags(self, name: str) -> list[Mapping[str, Any]]:
+        found = self._client.list_tags_for_resource(ResourceType="Parameter", ResourceId=name)
+        return list(found["TagList"])
+
+
 class Roles:
     """IAM roles: no cost, but they may act."""
 

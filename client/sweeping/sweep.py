@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError as AwsError
 
 from client.aws import failures, reason_of
 from client.errors import CallFailed, ClientError
-from client.sweeping.building import Functions, Projects, Roles, Stacks, is_gone
+from client.sweeping.building import Functions, Parameters, Projects, Roles, Stacks, is_gone
 from client.sweeping.data import Buckets, Keys, Repositories, Tables
 from client.sweeping.leftover import Kind, Leftover, Scope
 from client.sweeping.network import Addresses, NatGateways, VpcEndpoints, Vpcs, is_in_use
@@ -34,6 +34,7 @@ KINDS: Sequence[Callable[[Scope], Kind]] = (
     Topics,
     Projects,
     Functions,
+    Parameters,
     Repositories,
     Tables,
     Buckets,
@@ -51,7 +52,15 @@ FINDERS = 6
 COVERED = frozenset(
     {"cloudformation:stack", "sagemaker:endpoint", "sagemaker:endpoint-config", "sagemaker:model"}
     | {"cloudwatch:alarm", "cloudwatch:dashboard", "logs:log-group", "sns:", "scheduler:schedule"}
-    | {"codebuild:project", "lambda:function", "ecr:repository", "dynamodb:table", "s3:", "kms:key"}
+    | {
+        "codebuild:project",
+        "lambda:function",
+        "ssm:parameter",
+        "ecr:repository",
+        "dynamodb:table",
+        "s3:",
+        "kms:key",
+    }
     | {"ec2:natgateway", "ec2:vpc-endpoint", "ec2:elastic-ip", "ec2:vpc", "iam:role"}
     # Go with the network that they are part of.
     | {"ec2:subnet", "ec2:route-table", "ec2:internet-gateway", "ec2:security-group"}

@@ -30,6 +30,19 @@ def test_what_is_given_wins_over_the_file_and_the_file_over_what_was_looked_up(t
     assert (settings.name, settings.log_retention_days, settings.chat_revision) == ("Given", 14, "a" * 40)
 
 
+def test_the_commits_that_a_synthesis_has_kept(tmp_path: Path) -> None:
+    key = "openchatkit:revision:org/chat"
+    write(tmp_path, "cdk.context.json", {key: "b" * 40})
+    deployment = Deployment(["chat_model=org/chat"], tmp_path)
+    assert deployment.settings().revision("chat") == "b" * 40
+    assert deployment.settings().revision("moderation") == ""
+    given = Deployment(["chat_model=org/chat", f"chat_revision={'c' * 40}"], tmp_path)
+    assert given.settings().revision("chat") == "c" * 40
+    write(tmp_path, "cdk.context.json", {key: "no commit"})
+    with pytest.raises(CallFailed, match="chat_revision"):
+        deployment.settings()
+
+
 def test_without_files_the_defaults_hold(tmp_path: Path) -> None:
     assert Deployment([], tmp_path).settings().name == "OpenChatKit"
 

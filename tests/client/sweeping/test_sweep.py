@@ -139,6 +139,7 @@ def make_building(session: boto3.Session, app: str, name: str) -> None:
         serviceRole=ROLE,
         tags=[{"key": TAG, "value": app}],
     )
+    session.client("ssm").put_parameter(Name=f"/{name}/image", Value="uri", Type="String", Tags=tags(app))
     template = {"Resources": {"Topic": {"Type": "AWS::SNS::Topic", "Properties": {"Tags": tags(app)}}}}
     session.client("cloudformation").create_stack(
         StackName=f"{app}-Storage", TemplateBody=json.dumps(template)
@@ -188,6 +189,7 @@ def test_everything_of_the_app_is_found_and_nothing_of_another(session: boto3.Se
         "dashboard": 1,
         "topic": 1,
         "build project": 1,
+        "parameter": 1,
         "image repository": 1,
         "table": 1,
         "bucket": 1,
