@@ -39,5 +39,5 @@ clean:                     ## remove what the commands above made here
 $(VENV)/.local: requirements/local.txt pyproject.toml scripts/setup
 	@sh scripts/setup $(VENV) local
 
-$(VENV)/.dev: requirements/dev.txt pyproject.toml scripts/setup
+$(VENV)/.dev: requirements/dev.txt pyproject.toml package.json scripts/setup scripts/setup_tests
 	@sh scripts/setup $(VENV) dev
