@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Callable
 from email.utils import formatdate
 
 import pytest
@@ -115,15 +117,14 @@ async def test_what_is_no_feed_brings_nothing(
     assert await source(web, policy, encoder).read() == 0
 
 
-def test_an_entity_bomb_is_no_feed(web: Web, policy: FetchPolicy, encoder: SentenceEncoder) -> None:
-    import asyncio
-
+async def test_an_entity_bomb_is_no_feed(web: Web, policy: FetchPolicy, encoder: SentenceEncoder) -> None:
     entities = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 10))
-    bomb = f'<!DOCTYPE rss [<!ENTITY e0 "boom">{entities}]><rss><channel><item><title>&e9;</title></item></channel></rss>'
+    entry = "<item><title>&e9;</title></item>"
+    bomb = f'<!DOCTYPE rss [<!ENTITY e0 "boom">{entities}]><rss><channel>{entry}</channel></rss>'
     web.pages["/feed"] = lambda _: Page(bomb.encode(), "application/rss+xml")
     news = source(web, policy, encoder)
-    asyncio.run(news.read())
-    assert all(len(p.text) < 2_000 for p in asyncio.run(news.search(Query("boom"), 9)))
+    await news.read()
+    assert all(len(passage.text) < 2_000 for passage in await news.search(Query("boom"), 9))
 
 
 async def test_the_watch_finds_an_item_soon_after_it_appears(
@@ -143,11 +144,8 @@ async def test_the_watch_finds_an_item_soon_after_it_appears(
         news.close()
 
 
-async def until(condition: object) -> None:
-    import asyncio
-
+async def until(condition: Callable[[], bool]) -> None:
     end = time.monotonic() + WAIT_S
-    assert callable(condition)
     while not condition():
         assert time.monotonic() < end
         await asyncio.sleep(0.05)

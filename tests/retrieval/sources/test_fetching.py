@@ -42,9 +42,9 @@ async def test_reads_a_page(web: Web, policy: FetchPolicy) -> None:
     "address",
     [
         "127.0.0.1", "10.0.0.1", "172.16.5.4", "192.168.1.1", "169.254.169.254", "0.0.0.0", "100.64.0.1",
-        "224.0.0.1", "255.255.255.255", "198.18.0.1", "::1", "::", "fe80::1", "fc00::1", "fd00:ec2::254", "ff02::1",
-        "::ffff:127.0.0.1", "::ffff:169.254.169.254", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "2002:7f00:1::",
-        "2001:db8::1", "2001:0:7f00:1::", "64:ff9b:1::1",
+        "224.0.0.1", "255.255.255.255", "198.18.0.1", "::1", "::", "fe80::1", "fc00::1", "ff02::1",
+        "::ffff:127.0.0.1", "::ffff:169.254.169.254", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe",
+        "fd00:ec2::254", "2002:7f00:1::", "2001:db8::1", "2001:0:7f00:1::", "64:ff9b:1::1",
     ],
 )  # fmt: skip
 def test_special_addresses_are_not_public(address: str) -> None:
@@ -76,9 +76,9 @@ async def test_the_network_inside_is_refused(url: str) -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        "file:///etc/passwd", "ftp://example.com/", "gopher://example.com/", "data:text/html,x", "javascript:1",
-        "//example.com/", "/etc/passwd", "", "http://", "http:///x", "https://user:secret@example.com/",
-        "http://example.com/" + "a" * 3000, "http://exa mple.com:99999/", "unix:///var/run/docker.sock",
+        "file:///etc/passwd", "ftp://example.com/", "gopher://example.com/", "data:text/html,x",
+        "javascript:1", "//example.com/", "/etc/passwd", "", "http://", "http:///x", "https://user:secret@example.com/",
+        "http://example.com/" + "a" * 3000, "http://[::1", "unix:///var/run/docker.sock",
     ],
 )  # fmt: skip
 async def test_other_addresses_are_refused(url: str) -> None:

@@ -39,6 +39,10 @@ class Web:
         return f"http://{host}:{self.port}{path}"
 
 
+def _missing(_: Asked) -> Page:
+    return Page(status=404)
+
+
 @contextlib.contextmanager
 def serve_web() -> Iterator[Web]:
     web = Web()
@@ -49,7 +53,7 @@ def serve_web() -> Iterator[Web]:
             query = {name: values[0] for name, values in parse_qs(parts.query).items()}
             asked = Asked(parts.path, query, {name.lower(): value for name, value in self.headers.items()})
             web.asked.append(asked)
-            page = web.pages.get(parts.path, lambda _: Page(status=404))(asked)
+            page = web.pages.get(parts.path, _missing)(asked)
             self.send_response(page.status)
             self.send_header("Content-Type", page.kind)
             if not page.endless:
