@@ -8,11 +8,10 @@ be left out where an account forbids functions; this one goes on until the bucke
 from __future__ import annotations
 
 from aws_cdk import CustomResource, Duration, Tags
-from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
-from stacks.settings import DeploySettings
+from stacks.acknowledged import acknowledge, resource_finding
 from stacks.waiting import Waiting
 
 TAG = "openchatkit:empty-on-delete"
@@ -24,9 +23,7 @@ TOTAL_LIMIT = Duration.minutes(55)
 class BucketEmptier(Construct):
     """A custom resource that empties `bucket` when it is deleted itself."""
 
-    def __init__(
-        self, scope: Construct, identifier: str, *, bucket: s3.Bucket, key: kms.Key, settings: DeploySettings
-    ) -> None:
+    def __init__(self, scope: Construct, identifier: str, *, bucket: s3.Bucket) -> None:
         super().__init__(scope, identifier)
         Tags.of(bucket).add(TAG, "true")
         waiting = Waiting(
@@ -45,8 +42,9 @@ class BucketEmptier(Construct):
         waiting.allow(
             ["s3:DeleteObject", "s3:DeleteObjectVersion", "s3:AbortMultipartUpload"],
             bucket.arn_for_objects("*"),
-            reason="The function empties the whole bucket.",
         )
+        finding = f"{resource_finding(self, bucket.bucket_arn)}/*]"
+        acknowledge(self, {finding: "The function empties the whole bucket."})
         resource = CustomResource(
             self,
             "Resource",

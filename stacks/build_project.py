@@ -11,6 +11,7 @@ from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3_assets as assets
 from constructs import Construct
 
+from stacks.acknowledged import acknowledge, logical_id
 from stacks.stack import stack_of
 from stacks.waiting import Waiting
 
@@ -69,10 +70,23 @@ class BuildProject(Construct):
                 }
             ),
             encryption_key=key,
+            grant_report_group_permissions=False,
             timeout=BUILD_LIMIT,
             logging=codebuild.LoggingOptions(
                 cloud_watch=codebuild.CloudWatchLoggingOptions(log_group=self._log)
             ),
+        )
+
+        any_file = "The CDK's grant on the program's archive, one file of its own bucket."
+        any_way = "The CDK's grant of one key for encryption and decryption."
+        group = "arn:<AWS::Partition>:logs:<AWS::Region>:<AWS::AccountId>:log-group:/aws/codebuild"
+        acknowledge(
+            self,
+            {
+                **{f"IAM5[Action::s3:{action}*]": any_file for action in ("GetObject", "GetBucket", "List")},
+                **{f"IAM5[Action::kms:{action}*]": any_way for action in ("ReEncrypt", "GenerateDataKey")},
+                f"IAM5[Resource::{group}/<{logical_id(self.project)}>:*]": "The project's own log group.",
+            },
         )
 
     def waiting(self, purpose: str) -> Waiting:

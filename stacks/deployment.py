@@ -23,6 +23,6 @@ def build(app: App, settings: DeploySettings) -> None:
     endpoint = EndpointStack(app, settings, storage, image)
     MonitoringStack(app, settings, storage, endpoint)
     # Containers load their weights as they start, and no reference says so.
-    endpoint.add_dependency(weights, "the weights are in the bucket before a container starts")
-    endpoint.add_dependency(image, "the image is in its repository before a container starts")
+    endpoint.add_stack_dependency(weights, "the weights are in the bucket before a container starts")
+    endpoint.add_stack_dependency(image, "the image is in its repository before a container starts")
     Tags.of(app).add(APP_TAG, settings.name)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from aws_cdk import Stack
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_iam as iam
@@ -16,8 +17,7 @@ from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_s3_assets as assets
 from constructs import Construct
 
-from stacks.acknowledged import acknowledge
-from stacks.stack import stack_of
+from stacks.acknowledged import acknowledge, resource_finding
 
 Role = Literal["chat", "moderation"]
 
@@ -67,7 +67,7 @@ class ExecutionRole(Construct):
         acknowledge(
             self,
             {
-                "AwsSolutions-IAM5[Resource::*]": "ecr:GetAuthorizationToken and cloudwatch:PutMetricData "
+                "IAM5[Resource::*]": "ecr:GetAuthorizationToken and cloudwatch:PutMetricData "
                 "know no resource; the metrics are bound to SageMaker's namespaces. In a VPC: EC2 knows none "
                 "for network interfaces that are still to be made.",
             },
@@ -86,20 +86,16 @@ class ExecutionRole(Construct):
         )
         self._allow(["s3:GetBucketLocation"], bucket.bucket_arn)
         self._allow(["kms:Decrypt"], key.key_arn)
-        exported = stack_of(bucket).resolve(bucket.bucket_arn)["Fn::GetAtt"][0]
-        finding = f"AwsSolutions-IAM5[Resource::<{exported}.Arn>/{prefix}*]"
-        acknowledge(self, {finding: "All files of one revision of one model."})
+        finding = resource_finding(self, bucket.bucket_arn, Stack.of(bucket))
+        acknowledge(self, {f"{finding}/{prefix}*]": "All files of one revision of one model."})
 
     def allow_conversations(self, table: dynamodb.Table, key: kms.Key) -> None:
         """Let it read and write conversations."""
         self._allow(TABLE_ACTIONS, table.table_arn)
         self._allow(["dynamodb:Query"], f"{table.table_arn}/index/*")
         self._allow(["kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey"], key.key_arn)
-        exported = stack_of(table).resolve(table.table_arn)["Fn::GetAtt"][0]
-        acknowledge(
-            self,
-            {f"AwsSolutions-IAM5[Resource::<{exported}.Arn>/index/*]": "The table has one index, by owner."},
-        )
+        finding = resource_finding(self, table.table_arn, Stack.of(table))
+        acknowledge(self, {f"{finding}/index/*]": "The table has one index, by owner."})
 
     def allow_invocation(self, endpoint_arn: str) -> None:
         """Let it ask the moderation variant of its own endpoint."""

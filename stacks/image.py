@@ -134,7 +134,7 @@ def _built_in_the_account(stack: ImageStack, storage: StorageStack) -> tuple[ecr
         key=storage.key,
         privileged=True,
     )
-    acknowledge(build, {"AwsSolutions-CB3": "Docker builds an image in privileged mode only."})
+    acknowledge(build, {"CB3": "Docker builds an image in privileged mode only."})
     repository.grant_pull_push(build.project)
     build.project.add_to_role_policy(
         iam.PolicyStatement(

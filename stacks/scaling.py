@@ -59,6 +59,6 @@ def scale(
             scale_in_cooldown=IN_COOLDOWN_S,
         ),
     )
-    target.add_dependency(endpoint)
+    target.add_resource_dependency(endpoint)
     for resource in (target, policy):
         resource.cfn_options.condition = enabled

@@ -16,7 +16,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_scheduler as scheduler
 from constructs import Construct
 
-from stacks.acknowledged import acknowledge
+from stacks.acknowledged import acknowledge, resource_finding
 from stacks.settings import DeploySettings
 
 TARGET = "aws-sdk:cloudformation:updateStack"
@@ -43,20 +43,17 @@ class Schedule(Construct):
             description=f"{settings.name}: turns the endpoint on and off by the clock",
         )
         # The id of a stack ends in a part that CloudFormation makes up.
-        name = f"{stack.stack_name}/*"
+        arn = stack.format_arn(
+            service="cloudformation", resource="stack", resource_name=f"{stack.stack_name}/*"
+        )
         self._role.add_to_policy(
             iam.PolicyStatement(
                 actions=["cloudformation:UpdateStack"],
-                resources=[stack.format_arn(service="cloudformation", resource="stack", resource_name=name)],
+                resources=[arn],
             )
         )
-        acknowledge(
-            self,
-            {
-                "AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:cloudformation:<AWS::Region>:<AWS::AccountId>:"
-                f"stack/{name}]": "One stack; the rest of its id is made up by CloudFormation."
-            },
-        )
+        finding = f"{resource_finding(self, arn)}]"
+        acknowledge(self, {finding: "One stack; the rest of its id is made up by CloudFormation."})
         for when, on in ((settings.schedule_up, True), (settings.schedule_down, False)):
             if when:
                 self._at(when, on=on)

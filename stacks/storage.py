@@ -37,7 +37,7 @@ class StorageStack(AppStack):
         self.table = _table(self, settings, self.key)
         self.network: Network | None = network_of(self, settings)
         if settings.removal == "destroy" and settings.empty_on_destroy:
-            BucketEmptier(self, "BucketEmptier", bucket=self.bucket, key=self.key, settings=settings)
+            BucketEmptier(self, "BucketEmptier", bucket=self.bucket)
         self.output("BucketName", self.bucket.bucket_name, "Where the weights are")
         self.output("TableName", self.table.table_name, "Where the conversations are")
 
@@ -89,7 +89,7 @@ def _bucket(stack: AppStack, settings: DeploySettings, key: kms.Key) -> s3.Bucke
     acknowledge(
         bucket,
         {
-            "AwsSolutions-S1": "The bucket holds public model weights and indexes, no conversations; who "
+            "S1": "The bucket holds public model weights and indexes, no conversations; who "
             "reads them is in CloudTrail where the account logs data events."
         },
     )

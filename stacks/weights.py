@@ -7,9 +7,12 @@ the bucket already is found by its manifest and not brought again. With `weights
 
 from __future__ import annotations
 
+from aws_cdk import aws_codebuild as codebuild
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
+from stacks.acknowledged import acknowledge, resource_finding
 from stacks.build_project import BuildProject
 from stacks.settings import DeploySettings
 from stacks.stack import AppStack
@@ -55,8 +58,7 @@ class WeightsStack(AppStack):
             key=storage.key,
         )
         project = self.staging.project
-        storage.bucket.grant_read(project, f"{PREFIX}/*")
-        storage.bucket.grant_put(project, f"{PREFIX}/*")
+        _allow_upload(project, storage)
         if secret:
             secret.grant_read(project)
         if settings.weights == "deploy":
@@ -70,6 +72,30 @@ class WeightsStack(AppStack):
                     environment={"MODEL": model, "REVISION": revision},
                 )
         self.output("StagingProject", project.project_name, "What `ock stage` runs")
+
+
+def _allow_upload(project: codebuild.Project, storage: StorageStack) -> None:
+    """Let the program read and write below the prefix; the key is the project's own already."""
+    bucket = storage.bucket
+    project.add_to_role_policy(
+        iam.PolicyStatement(
+            actions=[
+                "s3:GetObject",
+                "s3:PutObject",
+                "s3:AbortMultipartUpload",
+                "s3:ListMultipartUploadParts",
+            ],
+            resources=[bucket.arn_for_objects(f"{PREFIX}/*")],
+        )
+    )
+    project.add_to_role_policy(
+        iam.PolicyStatement(
+            actions=["s3:ListBucket", "s3:GetBucketLocation", "s3:ListBucketMultipartUploads"],
+            resources=[bucket.bucket_arn],
+        )
+    )
+    finding = resource_finding(project, bucket.bucket_arn, storage)
+    acknowledge(project, {f"{finding}/{PREFIX}/*]": "The program brings whichever model it is told to."})
 
 
 def _secret(stack: AppStack, settings: DeploySettings) -> secretsmanager.ISecret | None:
