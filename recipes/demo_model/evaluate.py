@@ -3,7 +3,8 @@
     python -m recipes.demo_model.evaluate --model local/demo_model [--number 300] [--show dev]
 
 `natural_test.jsonl` is for scoring alone: whoever writes templates never reads it. Its rows are
-only counted here, never printed. `natural_dev.jsonl` is the set to look at.
+only counted here, never printed. `natural_dev2.jsonl` is the set to measure by: its passages are what
+the handler's retrieval found, in its order. `natural_dev.jsonl` was read while templates were written.
 """
 
 from __future__ import annotations
@@ -180,6 +181,9 @@ def evaluate(
     sets = {
         "seen": generated_cases("answered", number, "seen"),
         "held_out": generated_cases("answered", number, "held_out"),
+        "stories": generated_cases("answered", number, "story"),
+        "stories_held_out": generated_cases("answered", number, "story_held_out"),
+        "stories_declined": generated_cases("declined", number // 2, "story"),
         "mixture": generated_cases("answered", number),
         "declined": generated_cases("declined", number // 2, "seen"),
         "held_out_declined": generated_cases("declined", number // 2, "held_out"),
@@ -187,11 +191,11 @@ def evaluate(
         "small_talk": generated_cases("chat", number // 2),
         "odd_input": generated_cases("odd", number // 4),
     }
-    for name in ("dev", "test"):
+    for name in ("dev", "dev2", "test"):
         file = HERE / f"natural_{name}.jsonl"
         if file.exists():
             sets[f"natural_{name}"] = natural_cases(file)
-            if searched:
+            if searched and name != "dev2":
                 sets[f"natural_{name}_searched"] = natural_cases(file, searched=True)
     scores: dict[str, Any] = {}
     for name, cases in sets.items():

@@ -1,11 +1,11 @@
 """Trains the small offline chat model from nothing on one GPU, saves it and scores it.
 
-    python -m recipes.demo_model.train --out DIR
+    PYTHONPATH=handler:. python3 -m recipes.demo_model.train --out DIR
 
 Needs torch 2.11, transformers 5, tokenizers, `handler/` on the path, one Hopper-class GPU and a
-dozen CPU cores for the text. The learning rate follows the clock as well as the step, so that the
-run ends in time on a slower machine, with fewer steps. A run is not bitwise repeatable: rows arrive
-in any order.
+dozen CPU cores for the text; a CPU alone is enough for a trial of small size. The learning rate follows
+the clock as well as the step, so that the run ends in time on a slower machine, with fewer steps. A run
+is not bitwise repeatable: rows arrive in any order.
 """
 
 from __future__ import annotations
@@ -25,14 +25,23 @@ from transformers import AutoTokenizer, GPTNeoXForCausalLM
 
 from recipes.demo_model.evaluate import evaluate
 from recipes.demo_model.model import Muon, new_model, packed_loss
+from recipes.demo_model.probe import Probe
 from recipes.demo_model.stream import Batch, Stream
-from recipes.demo_model.tokenizer import save_tokenizer, train_tokenizer
+from recipes.demo_model.tokenizer import SAMPLE, save_tokenizer, train_tokenizer
 
 LENGTH = 65_536
 SLOTS = 768
 WARM_UP = 200
 CONTEXT_WEIGHT = 1
 """Loss on everything but the last reply, in tenths of the reply's."""
+RANKED = 0.7
+"""Share of the examples not made of stories whose passages come in the order of a search."""
+CONTINUED = 0.4
+"""Scale of the learning rate where training goes on from a saved model."""
+PROBED = 60.0
+"""Seconds of training between two looks at the natural questions."""
+REPORTED = 250
+"""Steps between two lines on the loss."""
 
 
 def schedule(progress: float, step: int) -> float:
@@ -47,18 +56,18 @@ def optimizers(model: GPTNeoXForCausalLM, name: str, scale: float) -> list[torch
     others = [w for n, w in model.named_parameters() if w.ndim != 2 or "embed" in n]
     if name == "adamw":
         groups = [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
-        return [torch.optim.AdamW(groups, lr=1.5e-3 * scale, betas=(0.9, 0.98), fused=True)]
+        return [torch.optim.AdamW(groups, lr=1.5e-3 * scale, betas=(0.9, 0.98))]
     return [
         Muon(matrices, lr=0.015 * scale),
-        torch.optim.AdamW(others, lr=2e-3 * scale, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
+        torch.optim.AdamW(others, lr=2e-3 * scale, betas=(0.9, 0.98), weight_decay=0.0),
     ]
 
 
-def to_device(batch: Batch) -> tuple[torch.Tensor, ...]:
-    """Return ids, targets, weights, positions and starts on the GPU."""
+def to_device(batch: Batch, device: str) -> tuple[torch.Tensor, ...]:
+    """Return ids, targets, weights, positions and starts on the device."""
 
     def move(array: NDArray[Any], dtype: torch.dtype) -> torch.Tensor:
-        return torch.from_numpy(array).to("cuda", non_blocking=True).to(dtype)
+        return torch.from_numpy(array).to(device, non_blocking=True).to(dtype)
 
     return (
         move(batch.ids.astype("int32"), torch.int64),
@@ -69,52 +78,84 @@ def to_device(batch: Batch) -> tuple[torch.Tensor, ...]:
     )
 
 
+class Course:
+    """One training run: the model, its optimizers, and what has happened so far."""
+
+    def __init__(self, model: GPTNeoXForCausalLM, stream: Stream, probe: Probe, *, device: str) -> None:
+        self.model = model
+        self.stream = stream
+        self.probe = probe
+        self.device = device
+        self.loss_of: Any = torch.compile(packed_loss) if device == "cuda" else packed_loss
+        self.waited = 0.0
+        self.curve: list[list[float]] = []
+        self.probes: list[dict[str, float]] = []
+
+    def step(self, tools: list[torch.optim.Optimizer]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Take one step; return the loss and the loss on the replies."""
+        asked = time.perf_counter()
+        batch = to_device(self.stream.next(), self.device)
+        self.waited += time.perf_counter() - asked
+        with torch.autocast("cuda", torch.bfloat16, enabled=self.device == "cuda"):
+            loss, reply = self.loss_of(self.model, *batch)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for tool in tools:
+            tool.step()
+            tool.zero_grad(set_to_none=True)
+        return loss, reply
+
+    def look(self, took: float, step: int) -> None:
+        """Score the natural questions and print it."""
+        shares = self.probe.shares(self.model)
+        self.probes.append({"seconds": round(took, 1), "step": step, **shares})
+        print(
+            f"{took:4.0f} s  step {step:5}  natural_dev2 answered {shares['answered']:.3f} "
+            f"declined {shares['declined']:.3f}",
+            flush=True,
+        )
+
+
 def fit(
-    model: GPTNeoXForCausalLM, stream: Stream, seconds: float, steps: int, optimizer: str, scale: float = 1.0
+    course: Course, seconds: float, steps: int, optimizer: str, *, length: int, scale: float = 1.0
 ) -> dict[str, Any]:
     """Train until the steps or the seconds are used up; return what happened."""
-    tools = optimizers(model, optimizer, scale)
+    tools = optimizers(course.model, optimizer, scale)
     peaks = [[group["lr"] for group in tool.param_groups] for tool in tools]
-    loss_of = torch.compile(packed_loss)
-    start, step, curve = time.perf_counter(), 0, []
-    waited = 0.0
+    start, step, looked = time.perf_counter(), 0, 0.0
     while (elapsed := time.perf_counter() - start) < seconds and step < steps:
         rate = schedule(max(elapsed / seconds, step / steps), step)
         for tool, peak in zip(tools, peaks, strict=True):
             for group, top in zip(tool.param_groups, peak, strict=True):
                 group["lr"] = top * rate
-        asked = time.perf_counter()
-        batch = to_device(stream.next())
-        waited += time.perf_counter() - asked
-        with torch.autocast("cuda", torch.bfloat16):
-            loss, reply = loss_of(model, *batch)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for tool in tools:
-            tool.step()
-            tool.zero_grad(set_to_none=True)
+        loss, reply = course.step(tools)
         if step == 0:  # the clock starts when compilation is over
-            torch.cuda.synchronize()
+            loss.item()
             print(f"compiled in {time.perf_counter() - start:.0f} s", flush=True)
-            start, waited = time.perf_counter(), 0.0
-        if step % 250 == 0:
-            took = max(1e-3, time.perf_counter() - start)
-            curve.append([step, round(reply.item(), 4)])
+            start, course.waited = time.perf_counter(), 0.0
+        took = max(1e-3, time.perf_counter() - start)
+        if step % REPORTED == 0:
+            course.curve.append([step, round(reply.item(), 4)])
             print(
                 f"step {step:5} loss {loss.item():.3f} reply {reply.item():.4f} {took:.0f} s, "
-                f"waited {waited:.0f} s, {step * LENGTH / took / 1e6:.2f} M tok/s",
+                f"waited {course.waited:.0f} s, {step * length / took / 1e6:.3f} M tok/s",
                 flush=True,
             )
+        if took - looked >= PROBED:
+            looked = took
+            course.look(took, step)
         step += 1
-    torch.cuda.synchronize()
+    final = round(reply.item(), 4)
     took = time.perf_counter() - start
+    course.look(took, step)
     return {
         "steps": step,
-        "tokens": step * LENGTH,
+        "tokens": step * length,
         "seconds": round(took, 1),
         "optimizer": optimizer,
-        "reply_loss": round(reply.item(), 4),
-        "curve": curve,
+        "reply_loss": final,
+        "curve": course.curve,
+        "natural_dev2": course.probes,
     }
 
 
@@ -132,58 +173,80 @@ def save(model: GPTNeoXForCausalLM, out: Path) -> None:
     file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def train(options: argparse.Namespace) -> dict[str, Any]:
-    """Train both parts and save the model; return what happened in each."""
+def train(options: argparse.Namespace, device: str) -> dict[str, Any]:
+    """Train the model and save it; return what happened."""
+    tokenizer: Any
     if options.start:
         tokenizer = AutoTokenizer.from_pretrained(str(options.start))
         model: Any = GPTNeoXForCausalLM.from_pretrained(str(options.start), dtype=torch.float32)
         for name in ("tokenizer.json", "tokenizer_config.json"):
             shutil.copy(options.start / name, options.out / name)
     else:
-        tokenizer = train_tokenizer()
+        begun = time.perf_counter()
+        tokenizer = train_tokenizer(sample=options.sample, workers=options.workers)
         save_tokenizer(tokenizer, options.out)
-        model = new_model(len(tokenizer))
-    model.to("cuda")
+        print(f"tokenizer in {time.perf_counter() - begun:.0f} s", flush=True)
+        model = new_model(len(tokenizer), options.layers, options.hidden, options.heads, options.inner)
+    model.to(device)
     print(f"{len(tokenizer)} tokens, {sum(w.numel() for w in model.parameters()):,} parameters", flush=True)
-    # (name, seconds, share of examples in the order of a search, scale of the learning rate)
-    parts = [("mixture", options.seconds, 0.0, 1.0), ("ranked", options.ranked_seconds, 0.8, 0.4)]
-    report: dict[str, Any] = {"started_from": str(options.start) if options.start else None}
-    for number, (name, seconds, ranked, scale) in enumerate(parts):
-        if options.start and name == "mixture":
-            continue
-        seed = options.seed + 100 * number
-        file = options.out / "tokenizer.json"
-        stream = Stream(file, options.workers, LENGTH, SLOTS, CONTEXT_WEIGHT, seed, ranked)
-        report[name] = fit(model, stream, seconds, options.steps, options.optimizer, scale)
+    stream = Stream(
+        options.out / "tokenizer.json",
+        options.workers,
+        options.length,
+        SLOTS,
+        options.context_weight,
+        options.seed,
+        options.ranked,
+    )
+    scale = options.rate * (CONTINUED if options.start else 1.0)
+    try:
+        course = Course(model, stream, Probe(tokenizer, device), device=device)
+        report = fit(
+            course, options.seconds, options.steps, options.optimizer, length=options.length, scale=scale
+        )
+    finally:
         stream.close()
     save(model, options.out)
-    return report
+    return {"started_from": str(options.start) if options.start else None, "mixture": report}
 
 
-def main() -> None:
-    """Run the whole recipe."""
+def arguments() -> argparse.ArgumentParser:
+    """Return the parser of the command line; the defaults are the recipe."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, default=370.0, help="of training; scoring comes on top")
-    parser.add_argument(
-        "--ranked-seconds", type=float, default=110.0, help="of the last part (corpus/ranking.py)"
-    )
-    parser.add_argument("--start", type=Path, help="a saved model to begin the last part with")
+    parser.add_argument("--seconds", type=float, default=430.0, help="of training; the rest comes on top")
+    parser.add_argument("--start", type=Path, help="a saved model to go on from")
     parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 1))
     parser.add_argument("--optimizer", choices=("muon", "adamw"), default="muon")
-    parser.add_argument("--number", type=int, default=400, help="generated dialogues a score is taken from")
+    parser.add_argument("--rate", type=float, default=1.0, help="scale of the learning rates")
+    parser.add_argument("--ranked", type=float, default=RANKED, help="see RANKED")
+    parser.add_argument("--context-weight", type=int, default=CONTEXT_WEIGHT, help="see CONTEXT_WEIGHT")
+    parser.add_argument("--number", type=int, default=200, help="generated dialogues a score is taken from")
     parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
+    size = parser.add_argument_group("size, for trials")
+    size.add_argument("--layers", type=int, default=10)
+    size.add_argument("--hidden", type=int, default=320)
+    size.add_argument("--heads", type=int, default=10)
+    size.add_argument("--inner", type=int, default=960)
+    size.add_argument("--length", type=int, default=LENGTH, help="tokens a step")
+    size.add_argument("--sample", type=int, default=SAMPLE, help="dialogues the tokenizer learns from")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the whole recipe."""
+    options = arguments().parse_args(argv)
     begun = time.perf_counter()
     options.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(options.seed)
     torch.set_float32_matmul_precision("high")
-    training = train(options)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    training = train(options, device)
     print(json.dumps(training), flush=True)
-    scores = evaluate(options.out, "cuda", options.number, 200, show="dev") if options.number else {}
+    scores = evaluate(options.out, device, options.number, 200) if options.number else {}
     training |= {
-        "device": torch.cuda.get_device_name(),
+        "device": torch.cuda.get_device_name() if device == "cuda" else "CPU",
         "total_seconds": round(time.perf_counter() - begun, 1),
     }
     (options.out / "scores.json").write_text(
