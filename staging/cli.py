@@ -92,13 +92,13 @@ def _run(arguments: argparse.Namespace) -> Report:
 
 
 def _token(arn: str) -> str:
-    client = boto3.client("secretsmanager", region_name=region_of(arn), config=_config(workers=1))
+    client = boto3.Session().client("secretsmanager", region_name=region_of(arn), config=_config(workers=1))
     return read_token(client, arn)
 
 
 def _s3(workers: int) -> S3Client:
     try:
-        return boto3.client("s3", config=_config(workers))
+        return boto3.Session().client("s3", config=_config(workers))
     except BotoCoreError as error:
         raise StagingError(f"S3 cannot be used: {type(error).__name__}") from error
 

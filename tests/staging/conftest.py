@@ -69,8 +69,11 @@ class Bench:
         kind: Kind = repo.repo_type
         source = Source(kind, repo.repo_id, repo.commit)
         job = Job(source, patterns, self.work_dir, 4, **{"disk_reserve": 0, **options})
-        reader = Hub(token=token, endpoint=self.hub.endpoint, sleep=self.pauses.append)
-        return stage(job, reader, self.bucket(repo))
+        return stage(job, self.reader(token=token), self.bucket(repo))
+
+    def reader(self, *, token: str | None = None) -> Hub:
+        """The program's view of the hub. It waits for nothing."""
+        return Hub(token=token, endpoint=self.hub.endpoint, sleep=self.pauses.append)
 
     def keys(self) -> dict[str, int]:
         """The objects in the bucket with their sizes, below their prefix."""
