@@ -5,7 +5,7 @@ BIN   := $(VENV)/bin
 PORT  ?= 8080
 CODE  := app.py stacks handler client local staging recipes bench scripts/cli_docs.py tests
 
-.PHONY: run test check format bench docs lock clean
+.PHONY: run test check format bench soak docs lock clean
 
 run: $(VENV)/.local        ## start the chatbot on http://127.0.0.1:$(PORT)
 	@$(BIN)/ock serve --port $(PORT)
@@ -26,6 +26,9 @@ format: $(VENV)/.dev       ## rewrite the code in the house style
 
 bench: $(VENV)/.local      ## the local turn: time to first token, tokens/s, 1 and 8 clients
 	$(BIN)/python -m bench.local_turn
+
+soak: $(VENV)/.dev         ## 2,000 turns under DJL's engine: is memory flat, is every place freed
+	$(BIN)/pytest -s tests/contract/djl/soak.py
 
 docs: $(VENV)/.local       ## write docs/cli.md from the commands
 	$(BIN)/python scripts/cli_docs.py

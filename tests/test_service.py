@@ -237,6 +237,17 @@ async def test_a_turn_past_its_time_ends_with_timeout_and_frees_the_engine(house
     await settled(lambda: not house.engine.running)
 
 
+async def test_a_whole_answer_may_have_less_time_than_a_streamed_one(house: House) -> None:
+    house.settings |= {"turn_timeout_s": 60, "reply_timeout_s": 0.1}
+    house.engine.replies = ["word. " * 5000, "word. " * 20]
+    house.engine.delay_s = 0.02
+    with pytest.raises(TurnTimeout, match=r"0\.1 s"):
+        await house.ask("q")
+    await settled(lambda: not house.engine.running)
+    events = [event async for event in house.service.stream(wire.ChatRequest(inputs="q"))]
+    assert isinstance(events[-1], wire.Reply)
+
+
 # --- who may, and who is first -------------------------------------------------------------------
 
 

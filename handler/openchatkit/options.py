@@ -22,8 +22,9 @@ from openchatkit.settings import Settings, SettingsError
 
 PREFIX = "ock_"
 
-ENDPOINT_DEFAULTS: Mapping[str, str] = {"store": "dynamodb"}
-"""Where an endpoint differs from the defaults of `Settings`: its disk goes with its instance."""
+ENDPOINT_DEFAULTS: Mapping[str, str] = {"store": "dynamodb", "reply_timeout_s": "55"}
+"""Where an endpoint differs from the defaults of `Settings`: its disk goes with its instance, and
+SageMaker gives a container 60 s for an answer that is not streamed."""
 
 _SAME_NAMES = (
     *("dtype", "device_map", "quantization"),

@@ -41,6 +41,7 @@ CANCEL_POLL_S = 1.0
 STOPPING_WAIT_S = 5.0
 """How long a new turn waits for a stopped one of the same session to be stored."""
 
+Asked = wire.ChatRequest | wire.MessagesRequest
 Event = wire.Started | wire.Heartbeat | str | wire.Reply
 """Of a stream: first `Started`, then pieces of text, last the `Reply`; heartbeats where asked for."""
 
@@ -59,11 +60,10 @@ class _Active:
 
     plan: TurnPlan
     conversation: Conversation | None
+    timeout_s: float = 0.0
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     done: asyncio.Event = field(default_factory=asyncio.Event)
-    events: asyncio.Queue[str | wire.Heartbeat | wire.Reply | OpenChatKitError] = field(
-        default_factory=asyncio.Queue
-    )
+    events: asyncio.Queue[Event | OpenChatKitError] = field(default_factory=asyncio.Queue)
     deserted: bool = False
     """Nobody listens any more."""
     delivered: str = ""
@@ -95,27 +95,30 @@ class OpenChatKitService:
 
     # --- turns -----------------------------------------------------------------------------------
 
-    async def reply(self, request: wire.ChatRequest | wire.MessagesRequest) -> wire.Reply:
+    async def reply(self, request: Asked) -> wire.Reply:
         """Return a whole answer; raises what `stream` raises."""
-        async with contextlib.aclosing(self.stream(request)) as events:
+        timeout_s = min(self._settings.turn_timeout_s, self._settings.reply_timeout_s)
+        async with contextlib.aclosing(self.stream(request, timeout_s=timeout_s)) as events:
             async for event in events:
                 if isinstance(event, wire.Reply):
                     return event
         raise EngineFailed("the turn ended without an answer")
 
     async def stream(
-        self, request: wire.ChatRequest | wire.MessagesRequest, *, heartbeat_s: float | None = None
+        self, request: Asked, *, heartbeat_s: float | None = None, timeout_s: float | None = None
     ) -> AsyncGenerator[Event]:
         """Yield the events of a turn. Closing the iterator stops the turn.
 
         Args:
             heartbeat_s: silence after which a `Heartbeat` comes; None means never.
+            timeout_s: most that the turn may take; None takes `Settings.turn_timeout_s`.
 
         Raises:
             OpenChatKitError: before the first event, or in its place at the end of a turn that
                 failed; such a turn is not stored.
         """
         active = await self._begin(request)
+        active.timeout_s = timeout_s or self._settings.turn_timeout_s
         task = asyncio.create_task(self._run(active))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -140,7 +143,7 @@ class OpenChatKitService:
                 # The turn ends by itself; waiting lets the caller's next request find it stored.
                 await asyncio.shield(asyncio.wait({task}))
 
-    async def _begin(self, request: wire.ChatRequest | wire.MessagesRequest) -> _Active:
+    async def _begin(self, request: Asked) -> _Active:
         if len(self._tasks) >= self._settings.max_concurrent_turns:
             raise Overloaded(f"{len(self._tasks)} turns are in flight, which is the limit here")
         self._check(request)
@@ -166,13 +169,12 @@ class OpenChatKitService:
         self._sessions[session_id] = active
         return active
 
-    def _check(self, request: wire.ChatRequest | wire.MessagesRequest) -> None:
+    def _check(self, request: Asked) -> None:
         """Refuse what the request's shape allows and this deployment does not."""
         for direction in ("input", "output"):
             if not getattr(request.moderation, direction) and not self._settings.moderation_may_be_disabled:
                 raise InvalidRequest(f"moderation.{direction}: may not be switched off in this deployment")
-        retriever = self._runner.retriever
-        known = retriever.sources if retriever is not None else ()
+        known = self._runner.retriever.sources if self._runner.retriever is not None else ()
         for name in request.retrieval.sources:
             if name not in known:
                 raise InvalidRequest(f"retrieval.sources: unknown source {name}; known: {', '.join(known)}")
@@ -215,12 +217,12 @@ class OpenChatKitService:
         stop = asyncio.create_task(self._watch(active))
         try:
             try:
-                async with asyncio.timeout(self._settings.turn_timeout_s):
+                async with asyncio.timeout(active.timeout_s):
                     result = await self._runner.run(
                         active.plan, cancelled=active.cancelled, release=active.events.put_nowait
                     )
             except TimeoutError as error:
-                raise TurnTimeout(f"the turn ran past {self._settings.turn_timeout_s:g} s") from error
+                raise TurnTimeout(f"the turn ran past {active.timeout_s:g} s") from error
             turn = await self._store_turn(active, result)
             self._log(active, result)
             active.events.put_nowait(self._as_reply(active, result, turn))
@@ -347,9 +349,7 @@ class OpenChatKitService:
     async def sessions(self, request: wire.SessionsRequest) -> wire.Sessions:
         """Return a page of a user's sessions."""
         page = await self._store.sessions(request.user_id, request.limit, request.cursor)
-        return wire.Sessions(
-            sessions=[replies.summary(session) for session in page.sessions], cursor=page.cursor
-        )
+        return wire.Sessions(sessions=[replies.summary(one) for one in page.sessions], cursor=page.cursor)
 
     async def new_session(self, request: wire.NewSessionRequest) -> wire.SessionSummary:
         """Open a session without a turn."""

@@ -70,6 +70,8 @@ class Settings(BaseModel):
 
     # bounds of a turn
     turn_timeout_s: PositiveSeconds = 300
+    reply_timeout_s: PositiveSeconds = 300
+    """The same for a turn that is not streamed, whose caller hears nothing before its end."""
     max_concurrent_turns: Annotated[int, Field(ge=1)] = 256
     """Turns in flight at once; a further one is refused with `overloaded`."""
     heartbeat_s: PositiveSeconds = 15
@@ -84,6 +86,9 @@ class Settings(BaseModel):
     each of which is a source of its own name."""
     documents_cache: Path | None = None
     """Where their index is kept between starts; None indexes anew each time."""
+    sources: Path | None = None
+    """A YAML file that names further sources: Wikipedia, web search, JSON interfaces, news feeds
+    (`retrieval/sources/config.py`)."""
     retrieval_k: Annotated[int, Field(ge=1)] = 3
     retrieval_min_score: Annotated[float, Field(ge=-1, le=1)] = 0.45
     """Score below which a passage is not worth a place in the prompt. On the sample library right
