@@ -25,6 +25,7 @@ from openchatkit.settings import Settings, SettingsError
 from openchatkit.turn import TurnRunner
 
 if TYPE_CHECKING:
+    from openchatkit.build_sources import BuiltSource
     from openchatkit.retrieval.document_source import DocumentSource
     from openchatkit.retrieval.encoder import SentenceEncoder
 
@@ -74,7 +75,8 @@ def build_service(settings: Settings, progress: Progress | None = None) -> OpenC
     counts = Counts()
     judge = build_moderator(settings, encoder, counts)
     documents = build_documents(settings, encoder, progress)
-    retriever = build_retriever(settings, documents)
+    outside = build_outside_sources(settings, encoder, progress)
+    retriever = build_retriever(settings, documents, outside)
     guard = build_guard(settings, encoder, documents)
     runner = TurnRunner(
         settings=settings,
@@ -155,7 +157,8 @@ def build_store(settings: Settings) -> ConversationStore:
 
 def build_encoder(settings: Settings, progress: Progress) -> SentenceEncoder | None:
     """Return the sentence encoder, None where nothing asks for one."""
-    if not (settings.documents or settings.domain_description or settings.moderation == "embedding"):
+    asked = (settings.documents, settings.sources, settings.domain_description)
+    if not any(asked) and settings.moderation != "embedding":
         return None
     from openchatkit.retrieval.encoder import SentenceEncoder, bundled_minilm_directory
 
@@ -238,9 +241,24 @@ def build_documents(
     return sources
 
 
-def build_retriever(settings: Settings, documents: Sequence[DocumentSource]) -> Retriever | None:
+def build_outside_sources(
+    settings: Settings, encoder: SentenceEncoder | None, progress: Progress
+) -> Sequence[BuiltSource]:
+    """Return the sources of the sources file: Wikipedia, the web, interfaces, feeds."""
+    if settings.sources is None:
+        return ()
+    from openchatkit.build_sources import build_sources
+    from openchatkit.retrieval.sources.config import read_sources
+
+    assert encoder is not None
+    return build_sources(read_sources(settings.sources), encoder, progress.step)
+
+
+def build_retriever(
+    settings: Settings, documents: Sequence[DocumentSource], outside: Sequence[BuiltSource] = ()
+) -> Retriever | None:
     """Return the retrieval system over the configured sources, None where there are none."""
-    if not documents:
+    if not documents and not outside:
         return None
     from openchatkit.retrieval.system import RetrievalSystem
 
@@ -249,9 +267,13 @@ def build_retriever(settings: Settings, documents: Sequence[DocumentSource]) -> 
         from openchatkit.retrieval.reranker import CrossEncoder
 
         reranker = CrossEncoder.load(settings.reranker)
+    names = [source.name for source in (*documents, *(built.source for built in outside))]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise SettingsError(f"sources: {min(twice)} is the name of a source over documents already")
     return RetrievalSystem(
-        documents,
+        [*documents, *(built.source for built in outside)],
         timeout_s=settings.retrieval_timeout_s,
+        budgets={built.source.name: built.timeout_s for built in outside if built.timeout_s is not None},
         min_score=settings.retrieval_min_score,
         reranker=reranker,
     )

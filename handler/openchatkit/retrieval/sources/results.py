@@ -7,12 +7,13 @@ documents. A cache keeps the passages that were given lately, so that a citation
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from openchatkit.ports import Embedding, Encoder, Passage, Query
+from openchatkit.ports import Embedding, Encoder, Passage, Query, Source
 from openchatkit.retrieval.splitter import split_sentences
 
 MAX_KEPT = 4096
@@ -87,6 +88,40 @@ class PassageMaker:
             url=result.url,
             date=result.date,
         )
+
+
+class Rescored:
+    """A source whose passages score the cosine of the common encoder, not its own (port `Source`)."""
+
+    def __init__(self, source: Source, encoder: Encoder) -> None:
+        self._source = source
+        self._encoder = encoder
+
+    @property
+    def name(self) -> str:
+        """The source's name."""
+        return self._source.name
+
+    async def search(self, query: Query, k: int) -> list[Passage]:
+        """Return at most `k` passages, best first."""
+        found = await self._source.search(query, k)
+        return await asyncio.to_thread(self._rescore, query, found) if found else []
+
+    async def passage(self, passage_id: str) -> Passage | None:
+        """Return a passage by its id."""
+        return await self._source.passage(passage_id)
+
+    def _rescore(self, query: Query, found: Sequence[Passage]) -> list[Passage]:
+        texts = [f"{passage.title}. {passage.text}" for passage in found]
+        if query.embedding is None:
+            question, *vectors = self._encoder.encode([query.text, *texts])
+        else:
+            question, vectors = query.embedding, [*self._encoder.encode(texts)]
+        scored = [
+            replace(passage, score=float(vector @ question))
+            for passage, vector in zip(found, vectors, strict=True)
+        ]
+        return sorted(scored, key=lambda passage: -passage.score)
 
 
 def _windows(text: str) -> Iterable[str]:
