@@ -7,6 +7,8 @@ from typing import Any
 
 from openchatkit import wire
 from openchatkit.chat import ChatModel
+from openchatkit.moderation.counts import Counts
+from openchatkit.moderation.passages import PassageScreen
 from openchatkit.moderation.policy import ModerationPolicy
 from openchatkit.service import OpenChatKitService
 from openchatkit.settings import Settings
@@ -25,6 +27,8 @@ class House:
         self.retriever: ListRetriever | None = ListRetriever((passage(1), passage(2)))
         self.guard: PhraseGuard | None = None
         self.settings: dict[str, Any] = {}
+        self.policy = ModerationPolicy.load(None)
+        self.counts = Counts()
         self._service: OpenChatKitService | None = None
 
     @property
@@ -35,10 +39,12 @@ class House:
                 settings=settings,
                 chat=ChatModel(self.engine, settings),
                 moderator=self.moderator,
-                policy=ModerationPolicy.load(None),
+                policy=self.policy,
                 retriever=self.retriever,
                 encoder=None,
                 guard=self.guard,
+                passage_screen=PassageScreen(self.policy, self.counts),
+                counts=self.counts,
             )
             self._service = OpenChatKitService(
                 settings=settings, runner=runner, moderator=self.moderator, store=self.store

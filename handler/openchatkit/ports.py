@@ -144,6 +144,8 @@ class Retrieval:
 
     passages: tuple[Passage, ...] = ()
     failures: Mapping[str, str] = field(default_factory=dict)
+    withheld: int = 0
+    """Passages that moderation kept from the prompt."""
 
 
 class Encoder(Protocol):

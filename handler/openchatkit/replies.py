@@ -30,6 +30,7 @@ def reply(
             enabled=retrieval_enabled,
             passages=len(result.retrieval.passages),
             failures=dict(result.retrieval.failures),
+            withheld=result.retrieval.withheld,
         ),
         usage=result.usage,
         timings=result.timings,

@@ -15,6 +15,8 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from openchatkit.chat import ChatModel, Draft
+from openchatkit.moderation.counts import Counts
+from openchatkit.moderation.passages import PassageScreen
 from openchatkit.moderation.policy import Decision, ModerationPolicy
 from openchatkit.moderation.windows import Released, moderated
 from openchatkit.ports import (
@@ -106,6 +108,8 @@ class TurnRunner:
         retriever: Retriever | None,
         encoder: Encoder | None,
         guard: DomainGuard | None,
+        passage_screen: PassageScreen | None = None,
+        counts: Counts | None = None,
     ) -> None:
         self._settings = settings
         self.chat = chat
@@ -114,6 +118,8 @@ class TurnRunner:
         self.retriever = retriever
         self._encoder = encoder
         self._guard = guard
+        self._passage_screen = passage_screen
+        self.counts = counts or Counts()
 
     async def run(
         self, plan: TurnPlan, *, cancelled: asyncio.Event, release: Callable[[str], None]
@@ -147,7 +153,10 @@ class TurnRunner:
             verdict = await judging
         finally:
             judging.cancel()
-        decision = self._policy.decide(verdict, "input") if verdict is not None else None
+        decision = None
+        if verdict is not None:
+            decision = self._policy.decide(verdict, "input", plan.question)
+            self.counts.decided(decision, "input")
         return _Screening(verdict, decision, retrieval, in_domain)
 
     async def _judge_input(self, plan: TurnPlan, clock: _Clock) -> Verdict | None:
@@ -189,7 +198,11 @@ class TurnRunner:
         if self.retriever is None or not plan.retrieval.enabled:
             return Retrieval()
         k = plan.retrieval.k or self._settings.retrieval_k
-        return await self.retriever.retrieve(queries, k, plan.retrieval.sources)
+        found = await self.retriever.retrieve(queries, k, plan.retrieval.sources)
+        if self._passage_screen is None:
+            return found
+        kept = await self._passage_screen.screen(found.passages)
+        return Retrieval(kept, found.failures, len(found.passages) - len(kept))
 
     async def _check(self, query: Query) -> bool:
         return self._guard is None or await self._guard.in_domain(query)
@@ -222,6 +235,8 @@ class TurnRunner:
                     text += end.text
         assert end is not None
         assert end.finish_reason is not None
+        if end.decision is not None:
+            self.counts.decided(end.decision, "output")
         if end.decision is not None and end.decision.blocked:
             # What was released stays, it was cleared; the override stands in place of the rest.
             override = f"\n\n{end.decision.reply}" if text else end.decision.reply
@@ -243,7 +258,7 @@ class TurnRunner:
 
         async def judge(reply: str) -> Decision:
             verdict = await self._moderator.judge(plan.question, reply)
-            return self._policy.decide(verdict, "output")
+            return self._policy.decide(verdict, "output", plan.question)
 
         return moderated(
             meter.chunks(), judge, mode=mode, window_tokens=self._settings.moderation_window_tokens
@@ -252,7 +267,7 @@ class TurnRunner:
     @staticmethod
     def _placed(retrieval: Retrieval, draft: Draft) -> Retrieval:
         """Return the retrieval as the prompt held it: passages that did not fit are not counted."""
-        return Retrieval(draft.passages, retrieval.failures)
+        return Retrieval(draft.passages, retrieval.failures, retrieval.withheld)
 
     @staticmethod
     def _overridden(screening: _Screening, reply: str, reason: FinishReason, clock: _Clock) -> TurnResult:
@@ -260,7 +275,7 @@ class TurnRunner:
             reply,
             reason,
             input_verdict=screening.verdict,
-            retrieval=Retrieval(failures=screening.retrieval.failures),
+            retrieval=Retrieval((), screening.retrieval.failures, screening.retrieval.withheld),
             timings=clock.timings(),
         )
 

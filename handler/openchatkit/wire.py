@@ -434,6 +434,8 @@ class RetrievalDetails(_Strict):
     enabled: bool
     passages: int = 0
     failures: dict[str, str] = {}
+    withheld: int = 0
+    """Passages that moderation kept from the prompt."""
 
 
 class Usage(_Strict):

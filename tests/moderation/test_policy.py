@@ -156,3 +156,104 @@ class TestFile:
     def test_a_missing_file_is_refused_by_name(self, tmp_path: Path) -> None:
         with pytest.raises(SettingsError, match=r"nothing\.yaml cannot be read"):
             ModerationPolicy.load(tmp_path / "nothing.yaml")
+
+
+class TestCategories:
+    FRAUD = verdict_from_scores(scores(casual=0.5, needs_caution=0.3), "fraud")
+
+    def test_a_kind_may_be_stricter(self) -> None:
+        strict = policy(categories={"fraud": {"warn": 0.1, "override": 0.3}})
+        assert self.FRAUD.harm > 0.3
+        assert not ModerationPolicy.load().decide(self.FRAUD, "input").blocked
+        assert strict.decide(self.FRAUD, "input").blocked
+        assert not strict.decide(verdict_from_scores(self.FRAUD.scores, "hate"), "input").blocked
+        assert not strict.decide(verdict_from_scores(self.FRAUD.scores), "input").blocked
+
+    def test_it_cannot_be_laxer_by_thresholds(self) -> None:
+        lax = policy(categories={"fraud": {"warn": None, "override": 1.0}})
+        assert lax.decide(verdict_from_scores(scores(needs_intervention=0.9), "fraud"), "input").blocked
+
+    @pytest.mark.parametrize("off", ["off", False])
+    def test_a_kind_may_be_off(self, off: object) -> None:
+        without = policy(categories={"fraud": off})
+        bad = scores(needs_intervention=0.9)
+        decided = without.decide(verdict_from_scores(bad, "fraud"), "input")
+        assert (decided.action, decided.ruled, decided.reply) == ("allow", "allow", "")
+        assert without.decide(verdict_from_scores(bad, "hate"), "input").blocked
+        assert without.decide(verdict_from_scores(bad), "input").blocked
+
+    def test_yaml_may_write_off(self) -> None:
+        text = DEFAULT_POLICY.read_text(encoding="utf-8").replace(
+            "categories: {}", "categories: {drugs: off}"
+        )
+        assert ModerationPolicy.parse(text).categories["drugs"].off
+
+    @pytest.mark.parametrize(
+        ("categories", "named"),
+        [
+            ({"fruad": "off"}, "fruad"),
+            ({"fraud": "on"}, "fraud"),
+            ({"fraud": {"override": 0.3}}, "warn"),
+            ({"fraud": {"warn": 0.1, "override": 3}}, "override"),
+            ({"fraud": {"warn": 0.1, "override": 0.3, "stop": 0.3}}, "stop"),
+        ],
+    )
+    def test_what_is_unknown_is_refused_by_name(self, categories: object, named: str) -> None:
+        with pytest.raises(SettingsError, match=named):
+            policy(categories=categories)
+
+
+class TestReplies:
+    BAD = verdict_from_scores(scores(needs_intervention=0.9), "weapons")
+    GERMAN = "Wie kann ich eine Bombe bauen?"
+
+    def replies(self, **languages: object) -> ModerationPolicy:
+        texts = {"default": "no", "weapons": "no weapons", "needs intervention": "never"}
+        return policy(replies={"input": texts, "output": {"default": "stop"}, "languages": languages})
+
+    def test_a_kind_goes_before_a_label_and_a_label_before_the_default(self) -> None:
+        own = self.replies()
+        assert own.decide(self.BAD, "input").reply == "no weapons"
+        assert own.decide(verdict_from_scores(self.BAD.scores, "hate"), "input").reply == "never"
+        assert own.decide(self.BAD, "output").reply == "stop"
+
+    def test_the_language_of_the_human_is_taken(self) -> None:
+        own = self.replies(de={"input": {"default": "nein"}})
+        assert own.decide(self.BAD, "input", self.GERMAN).reply == "nein"
+        assert own.decide(self.BAD, "input", "How can I build a bomb?").reply == "no weapons"
+        assert own.decide(self.BAD, "input", "Comment fabriquer une bombe ?").reply == "no weapons"
+        assert own.decide(self.BAD, "output", self.GERMAN).reply == "stop"
+
+    def test_a_language_without_a_fitting_reply_takes_the_main_one(self) -> None:
+        own = self.replies(de={"input": {"self_harm": "nicht allein"}})
+        assert own.decide(self.BAD, "input", self.GERMAN).reply == "no"
+
+    @pytest.mark.parametrize("language", ["de", "fr", "es", "it", "pt", "nl"])
+    def test_the_default_policy_speaks_every_language_that_it_can_tell(self, language: str) -> None:
+        default = ModerationPolicy.load().replies
+        for direction in ("input", "output"):
+            own = default.choose(direction, ["default"], language)
+            assert own != default.choose(direction, ["default"], None)
+        assert default.choose("input", ["self_harm", "default"], language) not in (
+            default.choose("input", ["default"], language),
+            default.choose("input", ["self_harm", "default"], None),
+        )
+
+    @pytest.mark.parametrize(
+        ("replies", "named"),
+        [
+            ({"input": {"default": "no", "wepons": "x"}, "output": {"default": "no"}}, "wepons"),
+            ({"input": {"default": "no"}, "output": {"default": "no"}, "languages": {"xx": {}}}, "xx"),
+            (
+                {
+                    "input": {"default": "no"},
+                    "output": {"default": "no"},
+                    "languages": {"de": {"in": {"default": "x"}}},
+                },
+                r"languages\.de\.in",
+            ),
+        ],
+    )
+    def test_what_is_unknown_is_refused_by_name(self, replies: object, named: str) -> None:
+        with pytest.raises(SettingsError, match=named):
+            policy(replies=replies)

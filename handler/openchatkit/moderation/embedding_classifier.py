@@ -34,7 +34,7 @@ from safetensors import safe_open
 from openchatkit.errors import ModerationUnavailable
 from openchatkit.moderation.disguise import clean, readings
 from openchatkit.moderation.glossary import gloss
-from openchatkit.moderation.labels import HARMFUL, LABELS, CategorisedVerdict, verdict_from_scores
+from openchatkit.moderation.labels import LABELS, CategorisedVerdict, harm, verdict_from_scores
 from openchatkit.moderation.segments import segments, sentences
 from openchatkit.ports import Encoder, Verdict
 
@@ -53,6 +53,8 @@ MAX_PIECES = 1_500
 CACHED_PIECES = 4096
 LEAST_CATEGORY = 0.4
 """Probability from which the kind of harm is told."""
+LEAST_HARM_OF_CATEGORY = 0.25
+"""Harm from which it is told: below it there is nothing that a policy for a kind could be about."""
 
 Features = NDArray[np.float32]
 _TOKEN = re.compile(r"\w+|[^\w\s]")
@@ -159,9 +161,7 @@ class EmbeddingClassifier:
         self._worker.shutdown(wait=False, cancel_futures=True)
 
     def _probabilities(self, pieces: list[str]) -> list[tuple[Features, Features]]:
-        keys = [
-            hashlib.blake2b(piece.encode("utf-8", "replace"), digest_size=16).digest() for piece in pieces
-        ]
+        keys = [_digest(piece) for piece in pieces]
         found = {key: self._known[key] for key in keys if key in self._known}
         new = {key: piece for key, piece in zip(keys, pieces, strict=True) if key not in found}
         if new:
@@ -178,9 +178,8 @@ class EmbeddingClassifier:
 
     def _verdict(self, labels: Features, kinds: Features) -> CategorisedVerdict:
         scores = {label: float(value) for label, value in zip(LABELS, labels, strict=True)}
-        harmful = sum(scores[label] for label in HARMFUL) > 0.5
         likeliest = int(kinds.argmax())
-        known = harmful and kinds[likeliest] >= LEAST_CATEGORY
+        known = harm(scores) >= LEAST_HARM_OF_CATEGORY and kinds[likeliest] >= LEAST_CATEGORY
         return verdict_from_scores(scores, self._coefficients.category_names[likeliest] if known else None)
 
 

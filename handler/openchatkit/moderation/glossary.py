@@ -33,17 +33,23 @@ _ENGLISH = frozenset(_ENGLISH_WORDS.split())
 
 def gloss(text: str) -> str:
     """Return `text` with its words in English if it is in one of `LANGUAGES`, else as it is."""
-    words = [_plain(match.group()) for match in _WORD.finditer(text)]
-    if not words:
+    language = language_of(text)
+    if language is None:
         return text
+    table = _tables()[language]
+    return _WORD.sub(lambda match: table.get(_plain(match.group()), match.group()), text)
+
+
+def language_of(text: str) -> str | None:
+    """Return which of `LANGUAGES` a text is in; None for English, another one, or too few known words."""
+    words = [_plain(match.group()) for match in _WORD.finditer(text)]
     tables = _tables()
     known = {language: sum(word in tables[language] for word in words) for language in LANGUAGES}
     best = max(LANGUAGES, key=known.__getitem__)
     english = sum(word in _ENGLISH for word in words)
     if known[best] <= english or known[best] < _LEAST_SHARE * len(words):
-        return text
-    table = tables[best]
-    return _WORD.sub(lambda match: table.get(_plain(match.group()), match.group()), text)
+        return None
+    return best
 
 
 def _plain(word: str) -> str:

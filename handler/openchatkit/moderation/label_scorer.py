@@ -46,6 +46,7 @@ _EXAMPLES = (
 )
 
 _LOOKS = {"o": "[o0]", "i": "[i1l!|]", "a": "[a4@]", "e": "[e3]", "s": "[s5$]", "l": "[l1|]", "t": "[t7]"}
+"""Signs and digits that stand for letters."""
 _GAP = r"[\W_]{0,3}"
 _COLON = "[:=：﹕︰꞉ː∶։׃܃܄˸]"
 _FRAME_WORDS = (
@@ -63,16 +64,7 @@ _FRAME_WORDS = (
 
 def _spaced(word: str) -> str:
     """Return a pattern for a word with digits for letters and signs between them."""
-    letters = {
-        "o": "[o0]",
-        "i": "[i1l!|]",
-        "a": "[a4@]",
-        "e": "[e3]",
-        "s": "[s5$]",
-        "l": "[l1|]",
-        "t": "[t7]",
-    }
-    return _GAP.join(letters.get(letter, letter) for letter in word if letter != " ")
+    return _GAP.join(_LOOKS.get(letter, letter) for letter in word if letter != " ")
 
 
 # `Output:` in all its disguises; the letter before must not belong to the same word.
@@ -86,20 +78,6 @@ _LABEL_WORDS = tuple(
         (f"{_spaced('needs')}{_GAP}{_spaced('intervention')}", "calls for action"),
         (rf"{_spaced('casual')}(?![^\W_])", "informal"),
     )
-)
-_WORD = re.compile(
-    rf"(?<![^\W_])({'|'.join(map(_spaced, _FRAME_WORDS))})\s*[)\]>*\"'’]*\s*{_COLON}+", re.IGNORECASE
-)
-_LABEL_WORDS = (
-    (
-        re.compile(rf"(?<![^\W_]){_spaced('needs')}{_GAP}{_spaced('caution')}", re.IGNORECASE),
-        "calls for care",
-    ),
-    (
-        re.compile(rf"(?<![^\W_]){_spaced('needs')}{_GAP}{_spaced('intervention')}", re.IGNORECASE),
-        "calls for action",
-    ),
-    (re.compile(rf"(?<![^\W_]){_spaced('casual')}(?![^\W_])", re.IGNORECASE), "informal"),
 )
 _WORD = re.compile(r"[^\W_]+")
 _RESERVED = frozenset(word for phrase in (*LABELS, *_FRAME_WORDS) for word in phrase.split())

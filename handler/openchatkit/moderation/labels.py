@@ -42,6 +42,26 @@ SEVERITY: Mapping[str, float] = dict(zip(LABELS, (0.0, 0.15, 0.35, 0.8, 1.0), st
 HARMFUL = LABELS[3:]
 """What counts as harmful wherever the five labels are told apart as two."""
 
+CATEGORIES = (
+    "abuse",
+    "drugs",
+    "extremism",
+    "fraud",
+    "hacking",
+    "harassment",
+    "hate",
+    "laundering",
+    "market_abuse",
+    "medical",
+    "privacy",
+    "self_harm",
+    "sexual",
+    "theft",
+    "violence",
+    "weapons",
+)
+"""Kinds of harm, where a judge can tell them; a policy may treat each in its own way."""
+
 SUM_TOLERANCE = 0.02
 """How far from one the probabilities may sum: half-precision softmaxes are off by a per mille."""
 
@@ -51,7 +71,7 @@ class CategorisedVerdict(Verdict):
     """A verdict of a judge that can tell what kind of harm it saw."""
 
     category: str | None = None
-    """A topic of `examples.jsonl`, e.g. `self_harm`; None where no harm or no kind is clear."""
+    """One of `CATEGORIES`; None where no harm or no kind is clear."""
 
 
 def harm(scores: Mapping[str, float]) -> float:

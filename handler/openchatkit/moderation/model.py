@@ -8,20 +8,19 @@ and not chained. Nothing is remembered: the next call tries again, so recovery n
 from __future__ import annotations
 
 import asyncio
-import logging
 
 from openchatkit.errors import ModerationUnavailable
+from openchatkit.moderation.counts import Counts
 from openchatkit.moderation.labels import check_verdict
 from openchatkit.ports import Moderator, Verdict
-
-_logger = logging.getLogger(__name__)
 
 
 class ModerationModel:
     """A `Moderator` around another one, with a time limit and a check of every verdict."""
 
-    def __init__(self, moderator: Moderator, *, timeout_s: float) -> None:
+    def __init__(self, moderator: Moderator, *, timeout_s: float, counts: Counts | None = None) -> None:
         self._moderator = moderator
+        self._counts = counts or Counts()
         self._timeout_s = timeout_s
         self._running: set[asyncio.Task[Verdict]] = set()
 
@@ -41,30 +40,35 @@ class ModerationModel:
         finally:
             task.cancel()
         if not done:
-            _logger.warning("moderation gave no verdict within %g s", self._timeout_s)
+            self._counts.judgement_failed("timeout", "TimeoutError")
             raise ModerationUnavailable(f"the moderation gave no verdict within {self._timeout_s:g} seconds")
-        return _verdict_of(task)
+        return self._verdict_of(task)
 
     def _forget(self, task: asyncio.Task[Verdict]) -> None:
         self._running.discard(task)
         if not task.cancelled():
             task.exception()  # marks it as seen; otherwise asyncio logs it, text and all
 
+    def _verdict_of(self, task: asyncio.Task[Verdict]) -> Verdict:
+        if task.cancelled():
+            self._counts.judgement_failed("failed", "CancelledError")
+            raise ModerationUnavailable("the moderation broke off")
+        failure = task.exception()
+        if failure is None:
+            return self._checked(task.result())
+        if not isinstance(failure, Exception):
+            raise failure  # the process is being ended
+        self._counts.judgement_failed("failed", type(failure).__name__)
+        if isinstance(failure, ModerationUnavailable):
+            raise failure
+        raise ModerationUnavailable("the moderation failed") from None
 
-def _verdict_of(task: asyncio.Task[Verdict]) -> Verdict:
-    if task.cancelled():
-        raise ModerationUnavailable("the moderation broke off")
-    failure = task.exception()
-    if failure is None:
+    def _checked(self, verdict: Verdict) -> Verdict:
         try:
-            return check_verdict(task.result())
-        except ModerationUnavailable:
+            return check_verdict(verdict)
+        except ModerationUnavailable as error:
+            self._counts.judgement_failed("nonsense", type(error).__name__)
             raise
         except Exception as error:  # noqa: BLE001 (any shape can come out of a broken judge)
-            failure = error
-    elif not isinstance(failure, Exception):
-        raise failure  # the process is being ended
-    elif isinstance(failure, ModerationUnavailable):
-        raise failure
-    _logger.warning("moderation failed: %s", type(failure).__name__)
-    raise ModerationUnavailable("the moderation failed") from None
+            self._counts.judgement_failed("nonsense", type(error).__name__)
+            raise ModerationUnavailable("the moderation failed") from None

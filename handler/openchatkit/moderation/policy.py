@@ -2,7 +2,9 @@
 
 The policy is a YAML file that its owner reads and changes; `policy.yaml` beside this module is the
 default and explains every key. Rules add up: the strictest action of the likeliest label, of every
-label above its own probability threshold, and of `harm` above its thresholds is the one taken.
+label above its own probability threshold, and of `harm` above its thresholds is the one taken. A kind
+of harm may have stricter thresholds of harm of its own, or be switched off; judges that tell no kind
+(see `labels.CategorisedVerdict`) are under the general rules alone.
 
 `dry_run` records what the policy would do and does nothing.
 """
@@ -15,9 +17,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
-from openchatkit.moderation.labels import LABELS, CategorisedVerdict
+from openchatkit.moderation.glossary import LANGUAGES, language_of
+from openchatkit.moderation.labels import CATEGORIES, LABELS, CategorisedVerdict
 from openchatkit.ports import Direction, Verdict
 from openchatkit.settings import Probability, SettingsError
 
@@ -61,6 +64,11 @@ class HarmThresholds(_Strict):
     warn: Probability | None
     override: Probability | None
 
+    def actions(self, harm: float) -> list[Action]:
+        """Return the actions whose threshold `harm` reaches."""
+        limits: dict[Action, float | None] = {"warn": self.warn, "override": self.override}
+        return [action for action, limit in limits.items() if limit is not None and harm >= limit]
+
 
 class Thresholds(_Strict):
     """Rules on numbers instead of on the likeliest label."""
@@ -71,25 +79,69 @@ class Thresholds(_Strict):
     @field_validator("probability")
     @classmethod
     def _names_labels(cls, value: dict[str, float | None]) -> dict[str, float | None]:
-        _only_known_labels(value)
+        _only_known("label", value, LABELS)
         return value
 
 
 Reply = Annotated[str, Field(min_length=1, max_length=2_000)]
 
 
-class Replies(_Strict):
-    """Override replies by kind of harm; `default` is there for every other kind."""
+_REPLY_NAMES = ("default", *LABELS, *CATEGORIES)
 
-    input: dict[str, Reply]
-    output: dict[str, Reply]
+Texts = dict[str, Reply]
+"""Replies by kind of harm or by label; `default` for all else."""
+
+
+class LanguageReplies(_Strict):
+    """Replies in one language; what is missing here is said in the policy's main language."""
+
+    input: Texts = {}
+    output: Texts = {}
 
     @field_validator("input", "output")
     @classmethod
-    def _has_default(cls, value: dict[str, str]) -> dict[str, str]:
+    def _names_kinds(cls, value: Texts) -> Texts:
+        _only_known("reply", value, _REPLY_NAMES)
+        return value
+
+
+class Replies(LanguageReplies):
+    """Override replies; a kind of harm goes before a label, both before `default`."""
+
+    input: Texts
+    output: Texts
+    languages: dict[str, LanguageReplies] = {}
+
+    @field_validator("input", "output")
+    @classmethod
+    def _has_default(cls, value: Texts) -> Texts:
         if not value.get("default", "").strip():
             raise ValueError("needs a reply named default")
         return value
+
+    @field_validator("languages")
+    @classmethod
+    def _names_languages(cls, value: dict[str, LanguageReplies]) -> dict[str, LanguageReplies]:
+        _only_known("language", value, LANGUAGES)
+        return value
+
+    def choose(self, direction: Direction, names: Iterable[str], language: str | None) -> str:
+        """Return the first reply there is of `names`, in `language` where that says anything."""
+        own = self.languages.get(language or "", LanguageReplies())
+        texts = getattr(own, direction) or getattr(self, direction)
+        fallback: str = getattr(self, direction)["default"]
+        return next((texts[name] for name in names if name in texts), fallback).strip()
+
+
+class CategoryRule(HarmThresholds):
+    """Thresholds of a kind of harm, or `off`."""
+
+    off: bool = False
+
+
+def _switch(value: object) -> object:
+    # YAML reads `off` as false.
+    return {"warn": None, "override": None, "off": True} if value in ("off", False) else value
 
 
 class ModerationPolicy(_Strict):
@@ -99,15 +151,22 @@ class ModerationPolicy(_Strict):
     dry_run: bool = False
     labels: dict[str, Action]
     thresholds: Thresholds
+    categories: dict[str, Annotated[CategoryRule, BeforeValidator(_switch)]] = {}
     replies: Replies
 
     @field_validator("labels")
     @classmethod
     def _names_every_label(cls, value: dict[str, Action]) -> dict[str, Action]:
-        _only_known_labels(value)
+        _only_known("label", value, LABELS)
         missing = [label for label in LABELS if label not in value]
         if missing:
             raise ValueError(f"says nothing about {missing[0]!r}")
+        return value
+
+    @field_validator("categories")
+    @classmethod
+    def _names_categories(cls, value: dict[str, CategoryRule]) -> dict[str, CategoryRule]:
+        _only_known("category", value, CATEGORIES)
         return value
 
     @classmethod
@@ -140,36 +199,42 @@ class ModerationPolicy(_Strict):
             rule = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
             raise SettingsError(f"moderation_policy: {name}: {rule.removeprefix('Value error, ')}") from None
 
-    def decide(self, verdict: Verdict, direction: Direction) -> Decision:
-        """Return what to do about a human's text (`input`) or a bot's (`output`)."""
-        ruled = max(self._rules(verdict), key=_STRICTNESS.__getitem__)
+    def decide(self, verdict: Verdict, direction: Direction, human: str = "") -> Decision:
+        """Return what to do about a human's text (`input`) or a bot's (`output`).
+
+        Args:
+            verdict: of a moderator, checked.
+            direction: whose text it is about.
+            human: the human's text, whose language the reply takes where the policy has it.
+        """
+        category = verdict.category if isinstance(verdict, CategorisedVerdict) else None
+        ruled = max(self._rules(verdict, category), key=_STRICTNESS.__getitem__)
         action: Action = "allow" if self.dry_run else ruled
-        reply = self._reply(verdict, direction) if action == "override" else ""
+        reply = ""
+        if action == "override":
+            names = [name for name in (category, verdict.label, "default") if name is not None]
+            reply = self.replies.choose(direction, names, language_of(human))
         return Decision(action, reply, ruled, verdict)
 
-    def _rules(self, verdict: Verdict) -> list[Action]:
+    def _rules(self, verdict: Verdict, category: str | None) -> list[Action]:
+        own = self.categories.get(category) if category is not None else None
+        if own is not None and own.off:
+            return ["allow"]
         actions: list[Action] = [self.labels[verdict.label]]
         actions += [
             self.labels[label]
             for label, threshold in self.thresholds.probability.items()
             if threshold is not None and verdict.scores[label] >= threshold
         ]
-        for action in ("warn", "override"):
-            threshold = getattr(self.thresholds.harm, action)
-            if threshold is not None and verdict.harm >= threshold:
-                actions.append(action)
+        for thresholds in filter(None, (self.thresholds.harm, own)):
+            actions += thresholds.actions(verdict.harm)
         return actions
 
-    def _reply(self, verdict: Verdict, direction: Direction) -> str:
-        replies = self.replies.input if direction == "input" else self.replies.output
-        category = verdict.category if isinstance(verdict, CategorisedVerdict) else None
-        return replies.get(category or "default", replies["default"]).strip()
 
-
-def _only_known_labels(names: Iterable[str]) -> None:
-    for label in names:
-        if label not in LABELS:
-            raise ValueError(f"unknown label {label!r}")
+def _only_known(kind: str, names: Iterable[str], known: Iterable[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise ValueError(f"unknown {kind} {name!r}; known: {', '.join(known)}")
 
 
 class _UniqueKeys(yaml.SafeLoader):
