@@ -38,6 +38,7 @@ class Chatbot:
     documents: tuple[Path, ...]
     data_dir: Path | None
     page: bool
+    sources: Path | None = None
     began: float = field(default_factory=time.monotonic)
     service: OpenChatKitService | None = None
 
@@ -45,7 +46,9 @@ class Chatbot:
         defaults.check_model(self.model)
         self.demonstration = defaults.is_demonstration(self.model)
         self.data = (self.data_dir or defaults.data_directory()).resolve()
-        self.settings = defaults.local_settings(model=self.model, documents=self.documents, data=self.data)
+        self.settings = defaults.local_settings(
+            model=self.model, documents=self.documents, data=self.data, sources=self.sources
+        )
 
     async def run(self, listening: socket.socket) -> None:
         """Load, serve, and close when a signal has ended it."""

@@ -54,13 +54,16 @@ def check_model(model: str) -> None:
         raise SettingsError(f"model: there is no directory {model}, and it is not a Hugging Face id either")
 
 
-def local_settings(*, model: str, documents: Sequence[Path], data: Path) -> Settings:
+def local_settings(
+    *, model: str, documents: Sequence[Path], data: Path, sources: Path | None = None
+) -> Settings:
     """Return the settings of a local chatbot.
 
     Args:
         model: a directory or a hub id.
         documents: folders and files to answer from; none means the sample library.
         data: folder of the conversations and of the documents' index.
+        sources: a file that names further sources.
     """
     # Greedy, because a model of this size has one good answer to a question and many bad ones.
     sampling = {"temperature": 0.0} if is_demonstration(model) else {}
@@ -69,6 +72,7 @@ def local_settings(*, model: str, documents: Sequence[Path], data: Path) -> Sett
             "model": model,
             "documents": tuple(documents) or (LIBRARY,),
             "documents_cache": data / "documents",
+            "sources": sources,
             "sqlite_path": data / "conversations.sqlite",
             **sampling,
         }

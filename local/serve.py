@@ -43,6 +43,12 @@ EXIT_BAD_SETTING = 2
     "Repeatable.",
 )
 @click.option(
+    "--sources",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="A YAML file that names further sources: Wikipedia, web search, JSON interfaces, news feeds.",
+)
+@click.option(
     "--model",
     default=None,
     metavar="DIR_OR_ID",
@@ -57,7 +63,14 @@ EXIT_BAD_SETTING = 2
     "application data (~/.local/share/openchatkit on Linux).",
 )
 @click.option("--page/--no-page", default=True, show_default=True, help="Serve the chat page at /.")
-def serve(port: int, docs: tuple[Path, ...], model: str | None, data_dir: Path | None, page: bool) -> None:
+def serve(
+    port: int,
+    docs: tuple[Path, ...],
+    sources: Path | None,
+    model: str | None,
+    data_dir: Path | None,
+    page: bool,
+) -> None:
     """Run the chatbot on this machine.
 
     It listens on 127.0.0.1 only and speaks SageMaker's runtime API, OpenAI's chat completions and,
@@ -73,7 +86,7 @@ def serve(port: int, docs: tuple[Path, ...], model: str | None, data_dir: Path |
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         model = model or str(defaults.DEMO_MODEL)
-        chatbot = Chatbot(Console(highlight=False), model, docs, data_dir, page)
+        chatbot = Chatbot(Console(highlight=False), model, docs, data_dir, page, sources)
         asyncio.run(run_and_leave(chatbot, bind(port)))
     except SettingsError as error:
         fail(str(error), EXIT_BAD_SETTING)
