@@ -3,7 +3,7 @@
 VENV  := .venv
 BIN   := $(VENV)/bin
 PORT  ?= 8080
-CODE  := app.py stacks handler client local staging recipes bench scripts/cli_docs.py tests
+CODE  := app.py stacks handler container client local staging recipes bench scripts/cli_docs.py tests
 
 .PHONY: run test check format bench soak docs lock clean
 
