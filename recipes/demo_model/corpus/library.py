@@ -12,21 +12,28 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 from openchatkit.prompt import neutralise_passage
-from recipes.demo_model.corpus import disguise
+from recipes.demo_model.corpus import disguise, values
 from recipes.demo_model.corpus.entities import Entity, Period, entity, lookalike, period
 from recipes.demo_model.corpus.stories import Sentence, Story, Telling, clashes, may_answer, subject_of, told
-from recipes.demo_model.corpus.template import Template, capitalise
+from recipes.demo_model.corpus.template import Template, capitalise, read_lines
 
 KINDS = ("company",) * 16 + ("rules", "rules", "place", "body", "product")
 """Whom stories are about, by weight."""
-DECLINES = ("missing",) * 2 + ("part",) * 3 + ("removed",) + ("entity",) * 2 + ("period",) + ("word",) * 2
+DECLINES = ("missing",) * 2 + ("part",) * 3 + ("removed",) + ("entity",) * 2 + ("period",) * 2 + ("word",) * 2
 """Why nothing answers, by weight: the story never says; the sentence lacks the part; the sentence is gone;
 another entity, another period, another word is asked for."""
 HEADLINE_WORDS = (4, 8)
 """Words of a sentence that a headline takes over."""
 
+ORNAMENTED = 0.06
+"""Share of sentences with an opening that says nothing, and as many with such an ending."""
+JOINED = 0.08
+"""Share of sentences that become one with the sentence before."""
+
+_OPENINGS = "sentence_openings.txt"
 _SLOT = re.compile(r"\{([^}]*)\}")
 
 
@@ -78,10 +85,13 @@ class World:
         kind = "company" if held_out else rng.choice(KINDS)
         self.subject = entity(rng, "body" if kind == "rules" else kind)
         self.when = period(rng)
-        story = rng.choice(told(kind, held_out))
-        self.pool = told(kind)
-        self.target = Telling(rng, story, self.subject, self.when)
         self.decline = "" if answered else rng.choice(DECLINES)
+        self.pool = told(kind)
+        stories = told(kind, held_out)
+        if self.decline == "period":
+            stories = tuple(story for story in stories if story.timed) or stories
+        story = rng.choice(stories)
+        self.target = Telling(rng, story, self.subject, self.when)
         self.asked = self._choose()
         self.siblings = story.timed and rng.random() < 0.5
         self.dated = story.timed and (self.siblings or self.decline == "period" or rng.random() < 0.5)
@@ -106,11 +116,13 @@ class World:
                 self._put(sentence)
                 return Asked(target, number, tag, question, choices(question, rng), sentence)
             self.decline = "removed"
-        for _ in range(6):
+        for _ in range(8):
             number = rng.randrange(len(story.lines))
             tag, question = rng.choice(story.lines[number].questions)
             sentence = target.tell(rng, number, want=tag)
             raw = choices(question, rng)
+            if self.decline == "period" and "{t?}" not in raw:
+                continue
             if self._names(raw) <= self._names(
                 " ".join([sentence.text, *(s.text for s in target.sentences)])
             ):
@@ -191,6 +203,13 @@ class World:
         timed = any(telling.story.timed for telling in tellings)
         return Document(subject, when, tellings, style, timed and (self.dated or rng.random() < 0.6))
 
+    def other_noun(self, documents: Sequence[Document]) -> str:
+        """Return a period that no document speaks of, as a noun."""
+        years = [document.period.year for document in documents]
+        around = range(self.when.year - 9, self.when.year + 9)
+        free = [year for year in around if not {year, year + 1} & set(years)]
+        return Period(self.rng.choice(free), self.when.part).noun(self.rng)
+
     def spare(self) -> Story:
         """Return another story that does not answer the question."""
         for _ in range(20):
@@ -212,18 +231,58 @@ class World:
                         sentence.text = disguise.swap(sentence.text, table)
 
 
-def write(rng: random.Random, document: Document, dated: bool) -> None:
-    """Fill in a document's sentences, title and date."""
+def write(rng: random.Random, document: Document, dated: bool, kept: Sentence) -> None:
+    """Fill in a document's sentences, title and date.
+
+    Args:
+        dated: whether the document has a date.
+        kept: the sentence that answers: where two are joined, it is the one that is remembered.
+    """
     for telling in document.tellings:
         for sentence in telling.sentences:
             subject = subject_of(rng, document.entity, document.style, opening=not document.lines)
             text = telling.write(rng, sentence.text, subject, subject[0] == "we")
-            document.lines.append(Line(telling, sentence, neutralise_passage(text)))
+            text = neutralise_passage(ornament(rng, text))
+            last = document.lines[-1] if document.lines else None
+            if last and last.telling is telling and rng.random() < JOINED:
+                last.text = join(rng, last.text, text)
+                last.sentence = sentence if sentence is kept else last.sentence
+            else:
+                document.lines.append(Line(telling, sentence, text))
     document.title = neutralise_passage(_title(rng, document))
     month = {"Q1": 4, "Q2": 7, "Q3": 10, "H1": 7}.get(document.period.part, 13) + rng.choice((0, 1, 1, 2))
     year = document.period.year + (month - 1) // 12
     if dated:
         document.date = datetime.date(year, (month - 1) % 12 + 1, rng.randint(1, 28)).isoformat()
+
+
+@cache
+def _openings() -> frozenset[str]:
+    """Return words that open sentences and are no names."""
+    return frozenset(word for line in read_lines(_OPENINGS) for word in line.split())
+
+
+def _lower(text: str) -> str:
+    """Return a sentence as it goes on behind a comma: a name keeps its capital."""
+    first = text.split(" ", 1)[0].rstrip(",:")
+    return text[:1].lower() + text[1:] if first in _openings() else text
+
+
+def ornament(rng: random.Random, text: str) -> str:
+    """Return a sentence, now and then with words before or behind it that say nothing to the point."""
+    form = rng.random()
+    if form < ORNAMENTED:
+        opener = values.fill(rng, "opener")
+        return f"{opener}{' ' if opener.endswith('that') else ', '}{_lower(text)}"
+    if form < 2 * ORNAMENTED and text.endswith("."):
+        return f"{text[:-1]}, {values.fill(rng, 'closer')}."
+    return text
+
+
+def join(rng: random.Random, first: str, second: str) -> str:
+    """Return two sentences as one."""
+    link = rng.choice(("; ", "; ", ", while ", ", and ", ", whereas ", " – ", ", but "))
+    return f"{first.rstrip('.')}{link}{_lower(second)}"
 
 
 def label(rng: random.Random, when: Period) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from openchatkit.prompt import neutralise_passage
 from recipes.demo_model.corpus import disguise, ranking
-from recipes.demo_model.corpus.entities import Entity, Period, entity, lookalike, period, possessive
+from recipes.demo_model.corpus.entities import Entity, entity, lookalike, period, possessive
 from recipes.demo_model.corpus.facts import loosen
 from recipes.demo_model.corpus.library import Document, Line, World, choices, label, write
 from recipes.demo_model.corpus.scenes import Passage
@@ -173,43 +173,85 @@ _SHORT = {
 }
 
 
+_PERIODS = (
+    "And in {}?",
+    "What about {}?",
+    "And {}?",
+    "How about {}?",
+    "And for {}?",
+    "in {}?",
+    "And what about {}?",
+)
+_ENTITIES = ("What about {}?", "And {}?", "How about {}?", "And at {}?", "And what about {}?", "And for {}?")
+
+
 def _follow_up(
     rng: random.Random, world: World, documents: Sequence[Document]
 ) -> tuple[str, tuple[str, str]]:
     """Return a question that leans on the one before, and that one with its answer."""
-    asked, cite = world.asked, rng.choice((1, 1, 1, 2, 3))
-    if asked.tag in _SHORT and rng.random() < 0.5:
-        # The question before was about another part of the same sentence, or of its story.
-        plain = [q for tag, q in world.target.story.lines[asked.number].questions if not tag]
-        if plain and asked.number >= 0:
-            raw = choices(rng.choice(plain), rng)
-            earlier = world.target.ask(rng, raw, _surface(rng, world.subject, False), _noun(rng, world, True))
-            lines = [line for line in documents[0].lines if line.sentence is asked.sentence]
-            said = (lines or documents[0].lines)[0].text
-            return rng.choice(_SHORT[asked.tag]), (earlier, f"{said} [{cite}]")
-    siblings = [document for document in documents[1:] if document.entity is world.subject]
+    cite = f" [{rng.choice((1, 1, 1, 2, 3))}]"
+    found = _swapped(rng, world, documents) or _shortened(rng, world, documents)
+    if not found:
+        earlier, said = _before(rng, world, documents)
+        surface, when = _surface(rng, world.subject, True), _noun(rng, world, world.dated)
+        question = world.asked.telling.ask(rng, world.asked.raw, surface, when, known=said)
+        if rng.random() < 0.12:
+            question = f"And {question[:1].lower()}{question[1:]}"
+        found = (question, earlier, said)
+    question, earlier, said = found
+    return question, (earlier, said + cite)
+
+
+def _shortened(
+    rng: random.Random, world: World, documents: Sequence[Document]
+) -> tuple[str, str, str] | None:
+    """Return `Why?` or the like, after a question on another part of the same sentence."""
+    asked = world.asked
+    if asked.tag not in _SHORT or asked.number < 0 or rng.random() < 0.5:
+        return None
+    plain = [q for tag, q in world.target.story.lines[asked.number].questions if not tag]
+    if not plain:
+        return None
+    raw = choices(rng.choice(plain), rng)
+    earlier = world.target.ask(rng, raw, _surface(rng, world.subject, False), _noun(rng, world, True))
+    lines = [line for line in documents[0].lines if line.sentence is asked.sentence]
+    return rng.choice(_SHORT[asked.tag]), earlier, (lines or documents[0].lines)[0].text
+
+
+def _swapped(rng: random.Random, world: World, documents: Sequence[Document]) -> tuple[str, str, str] | None:
+    """Return `And in 2024?` or `And Orla?`, after the same question on another period or entity."""
+    asked, target = world.asked, world.target
+    name = _surface(rng, world.subject, False)
+    if world.decline == "period":
+        line = next((line for line in documents[0].lines if line.sentence is asked.sentence), None)
+        earlier = target.ask(rng, asked.raw, name, world.when.noun(rng))
+        said = (line or documents[0].lines[0]).text
+        return _short_of(rng, _PERIODS, world.other_noun(documents)), earlier, said
     told = [
         (document, line)
-        for document in siblings
+        for document in documents[1:]
         for line in document.lines
-        if line.telling.story.key == world.target.story.key and line.sentence.number == asked.number
+        if document.entity is world.subject
+        and line.telling.story.key == target.story.key
+        and line.sentence.number == asked.number
     ]
     if world.dated and told and rng.random() < 0.7:
         document, line = rng.choice(told)
-        when = document.period.noun(rng)
-        earlier = line.telling.ask(rng, asked.raw, _surface(rng, world.subject, False), when)
-        noun = world.when.noun(rng)
-        short = rng.choice(
-            ("And in {}?", "What about {}?", "And {}?", "How about {}?", "And for {}?", "in {}?")
-        )
-        return capitalise(short.format(noun)), (earlier, f"{line.text} [{cite}]")
-    earlier, said = _before(rng, world, documents)
-    question = asked.telling.ask(
-        rng, asked.raw, _surface(rng, world.subject, True), _noun(rng, world, world.dated), known=said
-    )
-    if rng.random() < 0.12:
-        question = f"And {question[:1].lower()}{question[1:]}"
-    return question, (earlier, f"{said} [{cite}]")
+        earlier = line.telling.ask(rng, asked.raw, name, document.period.noun(rng))
+        return _short_of(rng, _PERIODS, world.when.noun(rng)), earlier, line.text
+    if asked.number < 0 or "{E" not in asked.raw or world.subject.kind != "company" or rng.random() > 0.2:
+        return None
+    other = Telling(rng, target.story, lookalike(rng, world.subject), world.when)
+    other.values.update(target.values)
+    sentence = other.tell(rng, asked.number, want=asked.tag)
+    subject = subject_of(rng, other.entity, "name", opening=True)
+    said = neutralise_passage(other.write(rng, sentence.text, subject, False))
+    earlier = other.ask(rng, asked.raw, _surface(rng, other.entity, False), _noun(rng, world, False))
+    return _short_of(rng, _ENTITIES, name[0]), earlier, said
+
+
+def _short_of(rng: random.Random, forms: Sequence[str], noun: str) -> str:
+    return capitalise(rng.choice(forms).format(noun))
 
 
 def _swap_word(rng: random.Random, question: str, sentence: str) -> str:
@@ -229,10 +271,7 @@ def _question(rng: random.Random, world: World, documents: Sequence[Document]) -
         subject = lookalike(rng, subject)
     when = _noun(rng, world, needed=True)
     if world.decline == "period" and world.target.story.timed:
-        years = [document.period.year for document in documents]
-        free = [year for year in range(world.when.year - 9, world.when.year + 9)
-                if all(year not in (told, told - 1) for told in years)]  # fmt: skip
-        when = Period(rng.choice(free), world.when.part).noun(rng)
+        when = world.other_noun(documents)
     return asked.telling.ask(rng, asked.raw, _surface(rng, subject, pronoun=False), when)
 
 
@@ -255,7 +294,7 @@ def report(rng: random.Random, answered: bool, follow: bool = False, held_out: b
     if not held_out and not follow and rng.random() < ROWS:
         return _rows(rng, answered)
     world = World(rng, answered, held_out)
-    if follow and world.decline in ("entity", "period", "word"):
+    if follow and world.decline in ("entity", "word"):
         world.decline = "removed"
     _settle(rng, world)
     documents = world.documents()
@@ -263,7 +302,7 @@ def report(rng: random.Random, answered: bool, follow: bool = False, held_out: b
         world.mask(documents)
     dated = rng.random() < 0.85
     for document in documents:
-        write(rng, document, dated)
+        write(rng, document, dated, world.asked.sentence)
     target = next((line for line in documents[0].lines if line.sentence is world.asked.sentence), None)
     before: tuple[str, str] | None = None
     if follow:

@@ -57,7 +57,7 @@ OWN_CURRENCY = 0.85
 """Share of a company's sums that are in its own currency."""
 
 _OBJECT = re.compile(
-    r"\b(by|to|of|from|up|against|at|for|in|sued|fined|rates|gave|beat|founded|established|awarded) we\b"
+    r"\b(by|to|of|from|up|against|at|for|into|with|in|sued|fined|rates|gave|beat|founded|established) we\b"
 )
 _SLOT = re.compile(r"\{([^}]*)\}")
 _PART = re.compile(r"\x01(\w+)\x02([^\x01\x03]*)\x03")
@@ -342,5 +342,5 @@ def _we(verb: str) -> str:
 
 def _inflect_we(text: str) -> str:
     """Return a text in which `we` has its verb's and its own right form, for the most part."""
-    text = re.sub(r"\b([Ww]e) (\w+[^s\W]s)\b", lambda m: f"{m.group(1)} {_we(m.group(2))}", text)
+    text = re.sub(r"\b([Ww]e) (\w*[^s\W]s)\b", lambda m: f"{m.group(1)} {_we(m.group(2))}", text)
     return _OBJECT.sub(r"\1 us", text)
