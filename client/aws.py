@@ -28,6 +28,7 @@ from botocore.exceptions import (
     UnauthorizedSSOTokenError,
 )
 from botocore.exceptions import ClientError as AwsError
+from botocore.parsers import ResponseParserError
 
 from client.errors import CallFailed
 from client.terminal import one_line
@@ -38,6 +39,9 @@ ATTEMPTS = 3
 """Of a call, the first one included; throttling and broken connections are tried again."""
 MAX_REASON = 300
 """Characters of an error that are shown."""
+
+AWS_ERRORS = (BotoCoreError, AwsError, ResponseParserError)
+"""Whatever a call of boto3 raises."""
 
 _SIGN_IN = "sign in (`aws configure`, `aws sso login`) or set AWS_PROFILE"
 _NO_CREDENTIALS = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)
@@ -77,11 +81,13 @@ def code_of(error: AwsError) -> str:
     return str(error.response.get("Error", {}).get("Code", "unknown"))
 
 
-def reason_of(error: BotoCoreError | AwsError) -> str:
+def reason_of(error: BotoCoreError | AwsError | ResponseParserError) -> str:
     """Return one line: what went wrong and, where the user can mend it, how."""
     match error:
         case AwsError():
             return _refusal(error)
+        case ResponseParserError():
+            return "what answered is not AWS, or AWS is out of order"
         case NoRegionError():
             return "no AWS region is set: use --region, or set AWS_REGION"
         case ProfileNotFound():
@@ -101,7 +107,7 @@ def failures(doing: str = "") -> Iterator[None]:
     """Turn what boto3 raises in the block into `CallFailed`; `doing` says what was tried."""
     try:
         yield
-    except (BotoCoreError, AwsError) as error:
+    except AWS_ERRORS as error:
         reason = reason_of(error)
         raise CallFailed(f"{doing}: {reason}" if doing else reason) from error
 

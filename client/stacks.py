@@ -95,7 +95,7 @@ class Stack:
                 resource["LogicalResourceId"]: resource["PhysicalResourceId"]
                 for page in pages
                 for resource in page["StackResourceSummaries"]
-                if resource["ResourceType"] == kind and resource.get("PhysicalResourceId")
+                if resource.get("ResourceType") == kind and resource.get("PhysicalResourceId")
             }
 
     def trouble(self) -> str | None:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import boto3
-from botocore.exceptions import BotoCoreError, NoRegionError
 from botocore.exceptions import ClientError as AwsError
+from botocore.exceptions import NoRegionError
 
-from client.aws import code_of, failures, reason_of
+from client.aws import AWS_ERRORS, code_of, failures, reason_of
 from client.checks.check import Outcome, ok, unknown, wrong
 from client.errors import CallFailed
 from client.stacks import Stack
@@ -35,7 +35,7 @@ def credentials(session: boto3.Session) -> Outcome:
         caller = session.client("sts").get_caller_identity()
     except NoRegionError as error:
         return unknown(reason_of(error))
-    except (BotoCoreError, AwsError) as error:
+    except AWS_ERRORS as error:
         return wrong(reason_of(error), "without credentials nothing below can be looked at")
     return ok(f"account {caller['Account']}, {caller['Arn'].rpartition(':')[2]}")
 

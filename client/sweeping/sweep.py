@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 
 from botocore.exceptions import BotoCoreError, WaiterError
 from botocore.exceptions import ClientError as AwsError
+from botocore.parsers import ResponseParserError
 
-from client.aws import failures, reason_of
+from client.aws import AWS_ERRORS, failures, reason_of
 from client.errors import CallFailed, ClientError
 from client.sweeping.building import Functions, Parameters, Projects, Roles, Stacks, is_gone
 from client.sweeping.data import Buckets, Keys, Repositories, Tables
@@ -112,7 +113,7 @@ def sweep(scope: Scope) -> Findings:
                 findings.leftovers += found
     try:
         findings.others = sorted(_others(scope))
-    except (BotoCoreError, AwsError) as error:
+    except AWS_ERRORS as error:
         findings.failures.append(f"tagging API: {reason_of(error)}")
     return findings
 
@@ -151,7 +152,7 @@ def remove(scope: Scope, leftovers: Iterable[Leftover], report: Callable[[Leftov
 def _find(kind: Kind) -> list[Leftover] | str:
     try:
         return list(kind.find())
-    except (BotoCoreError, AwsError) as error:
+    except AWS_ERRORS as error:
         return reason_of(error)
     except ClientError as error:
         return str(error)
@@ -165,7 +166,7 @@ def _remove(kind: Kind, leftover: Leftover) -> tuple[str, bool]:
         return "it is being removed and takes its time", False
     except AwsError as error:
         return ("", False) if is_gone(error) else (reason_of(error), is_in_use(error))
-    except BotoCoreError as error:
+    except (BotoCoreError, ResponseParserError) as error:
         return reason_of(error), False
     except CallFailed as error:
         return str(error), False

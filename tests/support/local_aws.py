@@ -6,12 +6,15 @@ warns. `LocalAws` starts it, gives sessions and environments for it, and empties
 Moto's CloudFormation differs from AWS's in what the tests look at, so `mend` changes moto:
 - an update evaluates the template's conditions anew: what is switched off is deleted, what is
   switched on is created (moto compares templates only);
-- a parameter that was left to its default has a previous value too: that default.
+- a parameter that was left to its default has a previous value too: that default;
+- keys and parameters of a template may carry tags, keys a policy (moto reads them in another form);
+- alarms and CodeBuild projects of a template are made (`moto_resources`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -92,6 +95,10 @@ def mend() -> None:
     """Change moto where the module's docstring says so."""
     from moto.cloudformation.models import CloudFormationBackend
     from moto.cloudformation.parsing import ResourceMap
+    from moto.kms.models import Key
+    from moto.ssm.models import SimpleSystemManagerBackend
+
+    import tests.support.moto_resources  # noqa: F401 - makes its types known
 
     update_as_it_was = ResourceMap.update
     resolve_as_it_was = CloudFormationBackend._resolve_update_parameters
@@ -136,6 +143,25 @@ def mend() -> None:
         instance.parameters = {**defaults, **instance.parameters}
         return resolve_as_it_was(self, instance, incoming_params)
 
+    def create_key(cls: Any, resource_name: str, cloudformation_json: Any, *args: Any, **named: Any) -> Any:
+        properties = dict(cloudformation_json["Properties"])
+        tags = [{"TagKey": tag["Key"], "TagValue": tag["Value"]} for tag in properties.get("Tags", [])]
+        policy = json.dumps(properties["KeyPolicy"])
+        template = {
+            **cloudformation_json,
+            "Properties": {**properties, "Tags": tags, "KeyPolicy": policy},
+        }
+        return create_key_as_it_was(cls, resource_name, template, *args, **named)
+
+    def put_parameter(self: Any, **named: Any) -> Any:
+        if isinstance(named.get("tags"), dict):
+            named["tags"] = [{"Key": key, "Value": value} for key, value in named["tags"].items()]
+        return put_parameter_as_it_was(self, **named)
+
+    put_parameter_as_it_was: Any = SimpleSystemManagerBackend.put_parameter
+    SimpleSystemManagerBackend.put_parameter = put_parameter  # type: ignore[assignment,method-assign]
+    create_key_as_it_was = Key.create_from_cloudformation_json.__func__  # type: ignore[attr-defined]
+    Key.create_from_cloudformation_json = classmethod(create_key)  # type: ignore[assignment]
     ResourceMap.update = update  # type: ignore[method-assign]
     CloudFormationBackend._resolve_update_parameters = resolve  # type: ignore[method-assign]
 
