@@ -16,6 +16,9 @@ class StopWordsCriteria:
     def __init__(self, words: Sequence[str]) -> None:
         self._words = tuple(word for word in words if word)
         self._longest = max(map(len, self._words), default=0)
+        # Looked at for every token of every reply.
+        self._beginnings = frozenset(word[:length] for word in self._words for length in range(1, len(word)))
+        self._first = frozenset(word[0] for word in self._words)
         self._held = ""
         self.matched = False
         """Whether a stop word was found. Nothing is released from then on."""
@@ -41,6 +44,6 @@ class StopWordsCriteria:
     def _beginning(self, seen: str) -> int:
         """Return the length of the longest end of `seen` that begins a stop word."""
         for length in range(min(self._longest - 1, len(seen)), 0, -1):
-            if any(word.startswith(seen[-length:]) for word in self._words):
+            if seen[-length] in self._first and seen[-length:] in self._beginnings:
                 return length
         return 0

@@ -106,8 +106,7 @@ class VllmEngine:
         Raises:
             EngineFailed: the model is not there, does not fit, or is not one that vLLM can run.
         """
-        for name, value in ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
+        prepare_environment()
         try:
             engine = cls(AsyncLLM.from_engine_args(engine_arguments(model, options)))
         except (OSError, ValueError, RuntimeError) as error:
@@ -129,6 +128,11 @@ class VllmEngine:
     def context_length(self) -> int:
         """Most tokens of a prompt and its reply together."""
         return self._context_length
+
+    @property
+    def async_llm(self) -> AsyncLLM:
+        """The engine as vLLM has it, to be measured by itself."""
+        return self._engine
 
     @property
     def cache_tokens(self) -> int:
@@ -295,6 +299,12 @@ class VllmEngine:
             with contextlib.suppress(EngineDeadError):
                 await self._engine.abort(pending, internal=True)
             await asyncio.to_thread(self._engine.shutdown)
+
+
+def prepare_environment() -> None:
+    """Set what vLLM reads from the environment, where it says nothing. Before the first engine."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
 
 
 @dataclass(slots=True, eq=False)

@@ -1,0 +1,355 @@
+"""What is measured, a part each. Each part loads its models once and lets go of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import statistics
+import tempfile
+import time
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from bench.gpu.engines import (
+    REPLY_TOKENS,
+    Alone,
+    Backend,
+    Plan,
+    forget_prefixes,
+    load_engine,
+    make_engine,
+    opened,
+)
+from bench.gpu.figures import Recorder
+from bench.gpu.load import Load, closed_loop
+from bench.gpu.shapes import CHAT, JUDGE, ROOT, TINY_CHAT, TINY_JUDGE, Shape, Texts, tokenizer_of
+from bench.gpu.tiled import write_tiled
+from bench.gpu.turns import RandomLibrary, WholeTurns, minilm, query_cost, whole_turns
+from openchatkit import prompt as prompts
+from openchatkit.ports import Engine, SamplingParameters
+
+DEMO_MODEL = ROOT / "local" / "demo_model"
+CHAT_SHARE, JUDGE_SHARE = 0.62, 0.25
+PROMPT = 512
+OTHER_PROMPTS = (256, 1536)
+TURNS = 8
+TURN_WORDS = 60
+"""Of each question; with more of them the last turns would not fit the context and push out the first."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large everything is."""
+
+    backend: Backend
+    chat: Shape
+    judge: Shape
+    clients: Sequence[int]
+    rounds: int
+    """Requests of each client, where there are many; one client alone has `SINGLE` times as many."""
+    vectors: int
+    copy_bytes: int
+    tiles: int
+    tiled_layers: int
+    conversations: int
+    quoted: int
+    """Questions whose answers quote a passage."""
+    device: str
+    compiled: bool
+    dtype: Literal["float16", "float32"]
+
+    def plan(self, share: float) -> Plan:
+        """Return how an engine is made at this scale."""
+        return Plan(backend=self.backend, memory_share=share, compiled=self.compiled, dtype=self.dtype)
+
+    def requests(self, clients: int) -> int:
+        """Return how many requests make a run."""
+        return max(clients * self.rounds, SINGLE)
+
+
+SINGLE = 6
+FULL = Scale(
+    "vllm", CHAT, JUDGE, (1, 16, 64, 256), 3, 1_000_000, 1 << 32, 12, 28, 3, 12, "cuda", True, "float16"
+)
+QUICK = replace(FULL, clients=(1, 64), rounds=2, conversations=1)
+DRY = Scale(
+    "transformers", TINY_CHAT, TINY_JUDGE, (1, 4), 1, 2_000, 1 << 20, 2, 11, 1, 2, "cpu", False, "float32"
+)
+
+
+async def roofline(scale: Scale, record: Recorder) -> None:
+    """What memory bandwidth allows one client: every weight is read for every token."""
+    source = torch.empty(scale.copy_bytes, dtype=torch.uint8, device=scale.device)
+    target = torch.empty_like(source)
+    times = []
+    for _ in range(10):
+        _synchronise(scale)
+        began = time.perf_counter()
+        target.copy_(source)
+        _synchronise(scale)
+        times.append(time.perf_counter() - began)
+    bandwidth = 2 * scale.copy_bytes / min(times)
+    for weights, width in (("fp16", 2), ("8 bit", 1)):
+        record.add(
+            "roofline",
+            weights,
+            copy_tb_per_s=bandwidth / 1e12,
+            weights_gb=scale.chat.parameters * width / 1e9,
+            tokens_per_s=bandwidth / (scale.chat.parameters * width),
+        )
+    del source, target
+    _let_go(scale)
+
+
+async def seed(scale: Scale, record: Recorder) -> None:
+    """The seed's way: `generate` of transformers, one request after the other."""
+    with torch.device(scale.device):
+        model = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+            scale.chat.config(), dtype=getattr(torch, scale.dtype)
+        )
+    model.train(False)
+    tokenizer = tokenizer_of(scale.chat.vocabulary)
+    walls = []
+    for number in range(3):
+        tokens = torch.tensor([Texts(number).prompt(PROMPT, tokenizer)], device=scale.device)
+        began = time.perf_counter()
+        made = await asyncio.to_thread(
+            model.generate,
+            tokens,
+            attention_mask=torch.ones_like(tokens),
+            max_new_tokens=REPLY_TOKENS,
+            do_sample=True,
+            temperature=0.6,
+            top_k=40,
+            pad_token_id=0,
+        )
+        walls.append(time.perf_counter() - began)
+        assert made.shape[1] == PROMPT + REPLY_TOKENS
+    wall = statistics.median(walls[1:])
+    record.add("seed", "generate", tokens_per_s=REPLY_TOKENS / wall, wall_s=wall)
+    del model
+    _let_go(scale)
+
+
+async def fp16(
+    scale: Scale, record: Recorder, wanted: Sequence[str] = ("vllm", "turn", "conversation")
+) -> None:
+    """The chat model alone, the whole turn beside it, and conversations, on one pair of loaded models."""
+    async with _models(scale, record, None, judge="turn" in wanted or "conversation" in wanted) as loaded:
+        if "vllm" in wanted:
+            await _alone(scale, record, "fp16", loaded, scale.clients, OTHER_PROMPTS)
+        if loaded.turns is not None and "turn" in wanted:
+            await _turns(scale, record, "fp16", loaded.turns, scale.clients, OTHER_PROMPTS)
+        if loaded.turns is not None and "conversation" in wanted:
+            await _conversations(scale, record, loaded.chat, loaded.turns)
+
+
+async def fp8(scale: Scale, record: Recorder) -> None:
+    """The same with 8-bit weights, at 1 and 64 clients."""
+    clients = [number for number in scale.clients if number in (1, 64)]
+    async with _models(scale, record, "fp8", judge=True) as loaded:
+        await _alone(scale, record, "fp8", loaded, clients, ())
+        assert loaded.turns is not None
+        await _turns(scale, record, "fp8", loaded.turns, clients, ())
+
+
+async def ngram(scale: Scale, record: Recorder) -> None:
+    """Answers that quote their passages, with and without speculation, one client, greedy."""
+    with tempfile.TemporaryDirectory() as folder:
+        model = await asyncio.to_thread(
+            write_tiled, DEMO_MODEL, Path(folder), tiles=scale.tiles, layers=scale.tiled_layers
+        )
+        size = sum(path.stat().st_size for path in model.glob("*.safetensors"))
+        record.say(f"the demonstration model, {scale.tiles} times side by side: {size / 1e9:.1f} GB")
+        said: dict[str, list[str]] = {}
+        for name, speculation in (("plain", None), ("speculating", "ngram")):
+            plan = replace(scale.plan(0.5), max_concurrent_requests=16)
+            if speculation == "ngram" and scale.backend == "vllm":
+                plan = replace(plan, speculation="ngram")
+            async with opened(lambda plan=plan: load_engine(model, plan)) as engine:  # type: ignore[misc]
+                said[name], figures = await _quoted(engine, scale.quoted)
+            record.add("ngram", name, model_gb=size / 1e9, **figures)
+        same = sum(a == b for a, b in zip(said["plain"], said["speculating"], strict=True))
+        record.add("ngram", "equal replies", equal=same, of=len(said["plain"]))
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    chat: Engine
+    tokenizer: PreTrainedTokenizerFast
+    turns: WholeTurns | None
+
+
+@contextlib.asynccontextmanager
+async def _models(
+    scale: Scale, record: Recorder, quantization: Literal["fp8"] | None, *, judge: bool
+) -> AsyncGenerator[_Loaded, None]:
+    """Load the chat model, and with `judge` all that a whole turn needs."""
+    async with contextlib.AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        plan = scale.plan(CHAT_SHARE)
+        if scale.device == "cuda":
+            plan = replace(plan, quantization=quantization)
+        began = time.monotonic()
+        chat = await stack.enter_async_context(opened(lambda: make_engine(scale.chat, folder / "chat", plan)))
+        record.say(f"the chat model took {time.monotonic() - began:.0f} s to load; {_room(chat)}")
+        tokenizer = tokenizer_of(scale.chat.vocabulary)
+        if not judge:
+            yield _Loaded(chat, tokenizer, None)
+            return
+        began = time.monotonic()
+        judging = await stack.enter_async_context(
+            opened(lambda: make_engine(scale.judge, folder / "judge", scale.plan(JUDGE_SHARE)))
+        )
+        record.say(f"the judge took {time.monotonic() - began:.0f} s to load; {_room(judging)}")
+        began = time.monotonic()
+        library, encoder = await asyncio.to_thread(lambda: (RandomLibrary(scale.vectors), minilm()))
+        encode, search = await asyncio.to_thread(query_cost, encoder, library)
+        record.add(
+            "retrieval",
+            f"{scale.vectors} vectors",
+            build_s=time.monotonic() - began,
+            encode_s=encode,
+            search_s=search,
+        )
+        turns = await stack.enter_async_context(whole_turns(chat, judging, folder, library, encoder))
+        yield _Loaded(chat, tokenizer, turns)
+
+
+def _room(engine: Engine) -> str:
+    tokens = getattr(engine, "cache_tokens", None)
+    return "no cache of its own" if tokens is None else f"its cache holds {tokens} tokens"
+
+
+async def _alone(
+    scale: Scale, record: Recorder, part: str, loaded: _Loaded, clients: Sequence[int], others: Sequence[int]
+) -> None:
+    alone = Alone(loaded.chat, loaded.tokenizer, scale.backend)
+
+    async def run(number_of: int, prompt: int, salt: int) -> Load:
+        made = [
+            Texts(salt + number).prompt(prompt, loaded.tokenizer)
+            for number in range(scale.requests(number_of))
+        ]
+        return await closed_loop(number_of, len(made), lambda number: alone.ask(made[number]))
+
+    await run(1, PROMPT, 10**6)  # warm-up
+    for number_of in clients:
+        load = await run(number_of, PROMPT, 1000 * number_of)
+        record.add(part, "alone", clients=number_of, prompt=PROMPT, **load.figures())
+    for prompt in others:
+        for number_of in clients[:2]:
+            load = await run(number_of, prompt, 1000 * number_of + prompt)
+            record.add(part, "alone", clients=number_of, prompt=prompt, **load.figures())
+
+
+async def _turns(
+    scale: Scale,
+    record: Recorder,
+    part: str,
+    turns: WholeTurns,
+    clients: Sequence[int],
+    others: Sequence[int],
+) -> None:
+    await turns.calibrate(PROMPT)
+    for number_of in clients:
+        load = await closed_loop(
+            number_of,
+            scale.requests(number_of),
+            lambda number, salt=number_of: turns.ask(PROMPT, 10_000 * salt + number),  # type: ignore[misc]
+        )
+        record.add(part, "turn", clients=number_of, prompt=PROMPT, **load.figures())
+    for prompt in others:
+        await turns.calibrate(prompt)
+        for number_of in clients[:2]:
+            load = await closed_loop(
+                number_of,
+                scale.requests(number_of),
+                lambda number, salt=number_of, prompt=prompt: turns.ask(  # type: ignore[misc]
+                    prompt, 10_000 * salt + prompt + number
+                ),
+            )
+            record.add(part, "turn", clients=number_of, prompt=prompt, **load.figures())
+
+
+async def _conversations(scale: Scale, record: Recorder, chat: Engine, turns: WholeTurns) -> None:
+    """First tokens of each turn of conversations, with the chat model's prefix cache and without."""
+    for name, caching in (("with caching", True), ("without caching", False)):
+        by_turn: dict[int, list[tuple[float, int]]] = {}
+        for conversation in range(scale.conversations):
+            session_id = None
+            for turn in range(1, TURNS + 1):
+                if not caching and not await forget_prefixes(chat, scale.backend):
+                    record.say("the prefix cache could not be emptied")
+                question = Texts(10**7 + 1000 * conversation + 100 * caching + turn).words(TURN_WORDS)
+                sample, session_id = await turns.turn(question, session_id, REPLY_TOKENS)
+                by_turn.setdefault(turn, []).append((sample.first_token, sample.prompt_tokens))
+        for turn, firsts in by_turn.items():
+            record.add(
+                "conversation",
+                name,
+                turn=turn,
+                first_token_p50_s=statistics.median(first for first, _ in firsts),
+                prompt_tokens=round(statistics.median(tokens for _, tokens in firsts)),
+            )
+
+
+def quoting_prompt(number: int) -> str:
+    """Return a prompt in the demonstration model's format whose answer is one of its sentences."""
+    names = ["Aldermoor Freight", "Brightwater Foods", "Castellan Steel", "Dunmore Energy", "Elmfield Retail"]
+    first = number % len(names)
+    passages = [
+        _Text(
+            f"{name} annual report",
+            f"{name} earned {310 + 37 * number + place} million euros in 2025 after {280 + place} million the "
+            "year before, as demand in its home market and in the regions around grew faster than costs.",
+        )
+        for place, name in enumerate(names[first:] + names[:first])
+    ]
+    question = f"What did {names[first]} earn?"
+    return prompts.render_prompt(
+        question, preamble=prompts.DEFAULT_PREAMBLE, history=(), passages=passages[:3]
+    )
+
+
+@dataclass(frozen=True)
+class _Text:
+    title: str
+    text: str
+    date: str | None = None
+    place: str | None = None
+
+
+async def _quoted(engine: Engine, questions: int) -> tuple[list[str], dict[str, float | int]]:
+    asked = SamplingParameters(0.0, 0, 1.0, REPLY_TOKENS, 1.0, prompts.STOP_WORDS)
+    replies, tokens, seconds, steps = [], 0, 0.0, 0
+    for number in range(-2, questions):
+        began = time.perf_counter()
+        first, text, made, chunks = 0.0, "", 0, 0
+        async for chunk in engine.generate(quoting_prompt(max(number, 0)), asked, f"quoted-{number}"):
+            text, chunks = text + chunk.text, chunks + 1
+            if first:
+                made += chunk.tokens
+            first = first or time.perf_counter() - began
+        if number < 0:
+            continue  # warm-up
+        replies.append(text)
+        tokens, seconds, steps = tokens + made, seconds + time.perf_counter() - began - first, steps + chunks
+    return replies, {"decode_tokens_per_s": tokens / seconds, "tokens": tokens, "chunks": steps}
+
+
+def _synchronise(scale: Scale) -> None:
+    if scale.device == "cuda":
+        torch.cuda.synchronize()
+
+
+def _let_go(scale: Scale) -> None:
+    gc.collect()
+    if scale.device == "cuda":
+        torch.cuda.empty_cache()

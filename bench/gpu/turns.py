@@ -1,0 +1,199 @@
+"""The whole turn: `OpenChatKitService` as `build.py` composes it, over engines that are given.
+
+Input and output moderation by label scoring, retrieval over a million vectors, SQLite. Two things
+differ from production, since random weights judge at random: the policy acts on no verdict (it is
+a dry run, every judgement is made), and passages are found by random vectors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import statistics
+import time
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import faiss
+import numpy as np
+from transformers import BertConfig, BertModel
+
+from bench.gpu.engines import REPLY_TOKENS, TEMPERATURE, TOP_K
+from bench.gpu.load import Sample
+from bench.gpu.shapes import Texts, tokenizer_of
+from openchatkit import wire
+from openchatkit.chat import ChatModel
+from openchatkit.moderation.label_scorer import LabelScorer
+from openchatkit.moderation.model import ModerationModel
+from openchatkit.moderation.policy import ModerationPolicy
+from openchatkit.ports import Embedding, Engine, Passage, Query
+from openchatkit.retrieval.encoder import SentenceEncoder, bundled_minilm_directory
+from openchatkit.retrieval.system import RetrievalSystem
+from openchatkit.service import OpenChatKitService
+from openchatkit.settings import Settings
+from openchatkit.stores.sqlite import SqliteStore
+from openchatkit.turn import TurnRunner
+
+DIMENSION = 384
+PASSAGE_WORDS = 30
+PROBES = 16
+ENCODER_TOKENS = 256
+CALIBRATIONS = 3
+MODERATION_TIMEOUT_S = 120
+"""A bench shows how late a judge is; it does not stop for it."""
+
+
+class RandomLibrary:
+    """A `Source` of random unit vectors in an inverted file; a passage's text follows from its row."""
+
+    name = "library"
+
+    def __init__(self, vectors: int) -> None:
+        random = np.random.default_rng(0)
+        lists = max(1, int(4 * vectors**0.5))
+        self._index = faiss.index_factory(DIMENSION, f"IVF{lists},Flat", faiss.METRIC_INNER_PRODUCT)
+        chunk = min(vectors, 200_000)
+        for begin in range(0, vectors, chunk):
+            rows = random.standard_normal((min(chunk, vectors - begin), DIMENSION), dtype=np.float32)
+            rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+            if not self._index.is_trained:
+                self._index.train(rows[: 40 * lists])
+            self._index.add(rows)
+        faiss.extract_index_ivf(self._index).nprobe = min(PROBES, lists)
+
+    async def search(self, query: Query, k: int) -> list[Passage]:
+        """Return the nearest rows' passages."""
+        assert query.embedding is not None
+        scores, rows = await asyncio.to_thread(self._index.search, query.embedding.reshape(1, -1), k)
+        return [self._passage(int(row), float(score)) for row, score in zip(rows[0], scores[0], strict=True)]
+
+    async def passage(self, passage_id: str) -> Passage | None:
+        """Return a row's passage."""
+        return self._passage(int(passage_id), 0.0)
+
+    def _passage(self, row: int, score: float) -> Passage:
+        texts = Texts(row)
+        return Passage(str(row), self.name, f"Report {row}", texts.words(PASSAGE_WORDS), score)
+
+
+def minilm() -> SentenceEncoder:
+    """Return the sentence encoder, one with random weights of the same shape where it is not installed."""
+    try:
+        return SentenceEncoder.load(bundled_minilm_directory())
+    except FileNotFoundError:
+        tokenizer = tokenizer_of(30_522)
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(0)
+        config = BertConfig(
+            vocab_size=30_522, hidden_size=DIMENSION, num_hidden_layers=6, num_attention_heads=12,
+            intermediate_size=4 * DIMENSION,
+        )  # fmt: skip
+        model = BertModel(config)
+        model.train(False)
+        return SentenceEncoder(model, tokenizer, max_tokens=ENCODER_TOKENS)
+
+
+class WholeTurns:
+    """The chatbot, and clients that ask it questions so long that prompts have a given length."""
+
+    def __init__(self, service: OpenChatKitService, encoder: SentenceEncoder) -> None:
+        self.service = service
+        self.encoder = encoder
+        self._words: dict[int, int] = {}
+
+    async def calibrate(self, prompt_tokens: int) -> None:
+        """Find how many words a question needs for prompts of so many tokens, passages included."""
+        few, many = max(4, prompt_tokens // 8), max(8, prompt_tokens // 3)
+        tokens_of = {}
+        for words in (few, many):
+            samples = [await self.ask(0, -1 - n, words=words, new_tokens=1) for n in range(CALIBRATIONS)]
+            tokens_of[words] = statistics.mean(sample.prompt_tokens for sample in samples)
+        each = (tokens_of[many] - tokens_of[few]) / (many - few)
+        self._words[prompt_tokens] = max(1, round(few + (prompt_tokens - tokens_of[few]) / each))
+
+    async def ask(
+        self,
+        prompt_tokens: int,
+        number: int,
+        *,
+        words: int | None = None,
+        new_tokens: int = REPLY_TOKENS,
+        session_id: str | None = None,
+    ) -> Sample:
+        """Ask one question."""
+        sample, _ = await self.turn(
+            Texts(number).words(words or self._words[prompt_tokens]), session_id, new_tokens
+        )
+        return sample
+
+    async def turn(self, question: str, session_id: str | None, new_tokens: int) -> tuple[Sample, str | None]:
+        """Ask a question, in a session where there is one; returns the session too."""
+        parameters = wire.Parameters(temperature=TEMPERATURE, top_k=TOP_K, max_new_tokens=new_tokens)
+        request = wire.ChatRequest(inputs=question, session_id=session_id, parameters=parameters, stream=True)
+        began = time.perf_counter()
+        began_turn = text_at = 0.0
+        async with contextlib.aclosing(self.service.stream(request)) as events:
+            async for event in events:
+                if isinstance(event, wire.Started):
+                    began_turn = time.perf_counter() - began
+                if isinstance(event, str) and event:
+                    text_at = text_at or time.perf_counter() - began
+                if isinstance(event, wire.Reply):
+                    total = time.perf_counter() - began
+                    details = event.details
+                    usage = details.usage
+                    sample = Sample(
+                        began_turn + (details.timings.first_token or total),
+                        text_at or total,
+                        total,
+                        usage.completion_tokens,
+                        usage.prompt_tokens,
+                    )
+                    return sample, details.session_id
+        raise RuntimeError("a turn ended without a reply")
+
+
+@contextlib.asynccontextmanager
+async def whole_turns(
+    chat: Engine, judge: Engine, folder: Path, library: RandomLibrary, encoder: SentenceEncoder
+) -> AsyncGenerator[WholeTurns, None]:
+    """Compose the chatbot over two engines, which stay the caller's."""
+    settings = Settings(
+        model="random weights",
+        sqlite_path=folder / "conversations.sqlite",
+        retrieval_min_score=-1,
+        max_concurrent_turns=1024,
+        max_new_tokens=REPLY_TOKENS,
+        prompt_format="openchatkit",
+        moderation_timeout_s=MODERATION_TIMEOUT_S,
+    )
+    moderator = ModerationModel(LabelScorer(judge), timeout_s=settings.moderation_timeout_s)
+    runner = TurnRunner(
+        settings=settings,
+        chat=ChatModel(chat, settings),
+        moderator=moderator,
+        policy=ModerationPolicy.load(None).model_copy(update={"dry_run": True}),
+        retriever=RetrievalSystem(
+            [library], timeout_s=settings.retrieval_timeout_s, min_score=settings.retrieval_min_score
+        ),
+        encoder=encoder,
+        guard=None,
+    )
+    store = SqliteStore(settings.sqlite_path, retention_days=None)
+    service = OpenChatKitService(settings=settings, runner=runner, moderator=moderator, store=store)
+    try:
+        yield WholeTurns(service, encoder)
+    finally:
+        await service.close()
+
+
+def query_cost(encoder: SentenceEncoder, library: RandomLibrary) -> tuple[float, float]:
+    """Return the seconds of one query's embedding and of one search, medians of some."""
+    encode, search = [], []
+    for number in range(20):
+        began = time.perf_counter()
+        vector: Embedding = encoder.encode([Texts(number).words(20)])
+        encode.append(time.perf_counter() - began)
+        began = time.perf_counter()
+        asyncio.run(library.search(Query("", vector[0]), 3))
+        search.append(time.perf_counter() - began)
+    return sorted(encode)[10], sorted(search)[10]
