@@ -78,7 +78,7 @@ async def main() -> None:
     system = RetrievalSystem([source], timeout_s=5, min_score=MIN_SCORE)
     questions = load_questions()
     report: dict[str, Any] = {
-        "documents": len(source.documents),
+        "documents": source.documents,
         "sentences": source.sentences,
         "encoder_load_s": round(loaded - begin, 2),
         "index_build_s": round(built - loaded, 2),

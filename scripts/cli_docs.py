@@ -9,10 +9,14 @@ from typing import Any
 import click
 
 from client.cli import COMMANDS, load_command, main
+from local.domain import domain
+from local.indexing.__main__ import index
 from local.serve import serve
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "cli.md"
 WIDTH = 80
+PROGRAMS = {"domain": domain, "index": index, "serve": serve}
+"""Commands that hand their arguments to a program of this repository."""
 INTRODUCTION = """\
 # The `ock` command
 
@@ -32,14 +36,20 @@ def page() -> str:
     whole = click.Context(main, info_name="ock", **_settings(main))
     sections = [f"```\n{main.get_help(whole)}\n```\n"]
     for name in sorted(COMMANDS):
-        # `ock serve` hands its arguments to the local host's own command.
-        command = serve if name == "serve" else load_command(name)
-        # That one is a program of its own, and inherits nothing from `ock`.
-        parent = None if name == "serve" else whole
-        shown = "ock serve" if parent is None else name
-        context = click.Context(command, parent=parent, info_name=shown, **_settings(command))
-        sections.append(f"## `ock {name}`\n\n```\n{command.get_help(context)}\n```\n")
+        # A program of its own inherits nothing from `ock`.
+        command = PROGRAMS.get(name) or load_command(name)
+        parent = None if name in PROGRAMS else whole
+        sections += _sections(command, parent, f"ock {name}" if parent is None else name)
     return "\n".join([INTRODUCTION, *sections])
+
+
+def _sections(command: click.Command, parent: click.Context | None, shown: str) -> list[str]:
+    """Return the section of a command, and those of its own commands."""
+    context = click.Context(command, parent=parent, info_name=shown, **_settings(command))
+    sections = [f"## `{context.command_path}`\n\n```\n{command.get_help(context)}\n```\n"]
+    for name, below in sorted(command.commands.items()) if isinstance(command, click.Group) else ():
+        sections += _sections(below, context, name)
+    return sections
 
 
 def _settings(command: click.Command) -> dict[str, Any]:

@@ -283,7 +283,7 @@ def build_guard(
     settings: Settings, encoder: SentenceEncoder | None, documents: Sequence[DocumentSource]
 ) -> DomainGuard | None:
     """Return the out-of-domain guard, None where it is off."""
-    if settings.domain_description is None:
+    if settings.domain_description is None and not (settings.domain_from_documents and documents):
         return None
     from openchatkit.domain import EmbeddingDomainGuard
 

@@ -131,11 +131,33 @@ class Passage:
 
 
 @dataclass(frozen=True, slots=True)
+class Filters:
+    """What passages may come from. Empty fields let everything pass; labels compare without case."""
+
+    date_from: str | None = None
+    """ISO 8601, included. A document without a date passes no filter of dates."""
+    date_to: str | None = None
+    company: tuple[str, ...] = ()
+    """Any of these; so with the other labels."""
+    kind: tuple[str, ...] = ()
+    source: tuple[str, ...] = ()
+    """Who published it; not the name of the index."""
+
+    def any(self) -> bool:
+        """Return whether there is something to filter by."""
+        return self != _NO_FILTERS
+
+
+_NO_FILTERS = Filters()
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
     """A question on its way to the sources. The embedding is computed once, for all of them."""
 
     text: str
     embedding: Embedding | None = None
+    filters: Filters = _NO_FILTERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +197,14 @@ class Source(Protocol):
 
     async def passage(self, passage_id: str) -> Passage | None:
         """Return a passage by its id, None where the source holds it no more."""
+        ...
+
+
+class Reranker(Protocol):
+    """Judges question and passage together: better than two vectors, and slower."""
+
+    async def scores(self, question: str, passages: Sequence[Passage]) -> list[float]:
+        """Return for each passage how well it answers the question, in [0, 1]."""
         ...
 
 

@@ -126,8 +126,11 @@ class Settings(BaseModel):
     # out-of-domain guard
     domain_description: str | None = None
     """What the bot is for, in a few sentences or example questions. A question unlike them and unlike
-    everything in the documents is overridden; None switches the guard off."""
+    everything in the documents is overridden; None switches the guard off, but for the next setting."""
+    domain_from_documents: bool = False
+    """Without a description: the documents alone tell what the bot is for."""
     domain_threshold: Annotated[float, Field(ge=-1, le=1)] = 0.45
+    """Least cosine of a question that belongs to it; `ock domain calibrate` fits it to examples."""
     domain_reply: str = "That is outside what I can help with here."
 
     # conversation

@@ -23,6 +23,7 @@ from openchatkit.ports import (
     Chunk,
     DomainGuard,
     Encoder,
+    Filters,
     FinishReason,
     Moderator,
     Passage,
@@ -176,7 +177,7 @@ class TurnRunner:
         if wanted and self.retriever is not None:
             texts = self.retriever.queries(plan.question, earlier)
         try:
-            queries = await self._embed(texts)
+            queries = await self._embed(texts, _filters(plan.retrieval))
         except Exception as error:  # noqa: BLE001 - retrieval of any kind may fail, the turn goes on
             logger.warning("the query could not be embedded: %s", type(error).__name__)
             return Retrieval(failures={"encoder": "failed"}), True
@@ -188,11 +189,11 @@ class TurnRunner:
         clock.mark("retrieval")
         return retrieval, in_domain
 
-    async def _embed(self, texts: Sequence[str]) -> list[Query]:
+    async def _embed(self, texts: Sequence[str], filters: Filters) -> list[Query]:
         if self._encoder is None:
-            return [Query(text) for text in texts]
+            return [Query(text, filters=filters) for text in texts]
         vectors = await asyncio.to_thread(self._encoder.encode, texts)
-        return [Query(text, vector) for text, vector in zip(texts, vectors, strict=True)]
+        return [Query(text, vector, filters) for text, vector in zip(texts, vectors, strict=True)]
 
     async def _retrieve(self, plan: TurnPlan, queries: Sequence[Query]) -> Retrieval:
         if self.retriever is None or not plan.retrieval.enabled:
@@ -301,3 +302,15 @@ class _Meter:
                     yield Chunk(chunk.text, 0, "cancelled")
                     return
                 yield chunk
+
+
+def _filters(options: RetrievalOptions) -> Filters:
+    """Return a request's filters as the sources know them."""
+    wanted = options.filters
+    return Filters(
+        date_from=wanted.date_from,
+        date_to=wanted.date_to,
+        company=tuple(wanted.company),
+        kind=tuple(wanted.kind),
+        source=tuple(wanted.source),
+    )

@@ -12,6 +12,7 @@ and the rule. Nothing here knows a model, a store or a server.
 
 from __future__ import annotations
 
+import datetime
 import re
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -38,6 +39,8 @@ MAX_STOP_WORDS = 8
 MAX_STOP_WORD_CHARACTERS = 64
 MAX_PASSAGES = 10
 MAX_SOURCES = 16
+MAX_FILTER_LABELS = 32
+MAX_FILTER_CHARACTERS = 200
 MAX_IDENTIFIER_CHARACTERS = 128
 MAX_COMMENT_CHARACTERS = 2_000
 MAX_TITLE_CHARACTERS = 200
@@ -113,12 +116,45 @@ class Parameters(_Strict):
     return_full_text: Literal[False] | None = None
 
 
+def _calendar_date(value: str) -> str:
+    try:
+        datetime.date.fromisoformat(value)
+    except ValueError:
+        raise ValueError("must be a calendar date, YYYY-MM-DD") from None
+    return value
+
+
+FilterLabel = Annotated[str, StringConstraints(max_length=MAX_FILTER_CHARACTERS), AfterValidator(_plain_text)]
+FilterDate = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d{2}-\d{2}$"), AfterValidator(_calendar_date)]
+FilterLabels = Annotated[list[FilterLabel], Field(max_length=MAX_FILTER_LABELS)]
+
+
+class RetrievalFilters(_Strict):
+    """What passages may come from; sources that keep no such labels are not asked. Case does not count."""
+
+    date_from: FilterDate | None = None
+    """First day, included. A document without a date passes no filter of dates."""
+    date_to: FilterDate | None = None
+    company: FilterLabels = []
+    """Any of these; so with the other labels. All fields together must hold."""
+    kind: FilterLabels = []
+    source: FilterLabels = []
+    """Who published it."""
+
+    @model_validator(mode="after")
+    def _runs_forward(self) -> RetrievalFilters:
+        if self.date_from and self.date_to and self.date_from > self.date_to:
+            raise ValueError("date_from must not be later than date_to")
+        return self
+
+
 class RetrievalOptions(_Strict):
     """Whether and where to look for passages. Empty `sources` means all that are configured."""
 
     enabled: bool = True
     k: Annotated[int, Field(ge=1, le=MAX_PASSAGES)] | None = None
     sources: Annotated[list[SourceName], Field(max_length=MAX_SOURCES)] = []
+    filters: RetrievalFilters = RetrievalFilters()
 
 
 class ModerationOptions(_Strict):

@@ -1,121 +1,88 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from openchatkit.ports import Embedding
-from openchatkit.retrieval.documents import Document, read_library
-from openchatkit.retrieval.encoder import SentenceEncoder
-from openchatkit.retrieval.index import MANIFEST, IndexUnusable, LibraryIndex, embedded_text
-
-
-class CountingEncoder:
-    """The real encoder, and what it was asked for."""
-
-    def __init__(self, encoder: SentenceEncoder, identity: str = "one") -> None:
-        self._encoder = encoder
-        self.identity = identity
-        self.asked: list[str] = []
-
-    @property
-    def dimension(self) -> int:
-        return self._encoder.dimension
-
-    def encode(self, texts: Sequence[str]) -> Embedding:
-        self.asked += texts
-        return self._encoder.encode(texts)
+from openchatkit.retrieval.index import LibraryIndex
+from openchatkit.retrieval.indexing.builder import build_index
+from openchatkit.retrieval.indexing.workers import Tools
+from openchatkit.retrieval.manifest import MANIFEST, IndexUnusable, is_index
+from tests.retrieval.indexing.hashing import HashingEncoder
 
 
 @pytest.fixture
-def documents(tmp_path: Path) -> tuple[Document, ...]:
-    folder = tmp_path / "files"
-    folder.mkdir()
-    (folder / "orla.md").write_text("# Orla\n\n## Results\n\nRevenue rose\u2028to 5. Profit fell.\n")
-    (folder / "acme.txt").write_text("Acme makes pumps. It is old.")
-    return read_library([folder]).documents
+def folder(tmp_path: Path) -> Path:
+    files = tmp_path / "files"
+    files.mkdir()
+    (files / "orla.md").write_text("# Orla\n\n## Results\n\nRevenue rose\u2028to 5. Profit fell.\n")
+    (files / "acme.txt").write_text("Acme makes pumps. It is old.")
+    build_index([str(files)], tmp_path / "index", tools=Tools(HashingEncoder))
+    return tmp_path / "index"
 
 
-def test_rows_follow_the_documents(documents: tuple[Document, ...], encoder: SentenceEncoder) -> None:
-    index = LibraryIndex.build(documents, encoder)
+def test_rows_follow_the_documents(folder: Path) -> None:
+    index = LibraryIndex.open(folder, encoder="hashing")
     assert len(index) == 4
-    assert [index.locate(row) for row in range(4)] == [(0, 0), (0, 1), (1, 0), (1, 1)]
-    assert [index.row(*index.locate(row)) for row in range(4)] == [0, 1, 2, 3]
-    text = embedded_text(documents[1], 1)
-    assert text == "Orla. Results. Profit fell."
-    scores, rows = index.nearest(encoder.encode([text])[0], 10)
+    found = index.table.found(range(4))
+    assert [(entry.document.path, entry.number) for entry in found] == [
+        ("acme.txt", 0),
+        ("acme.txt", 1),
+        ("orla.md", 0),
+        ("orla.md", 1),
+    ]
+    assert found[1].before == "Acme makes pumps."
+    scores, rows = index.nearest(HashingEncoder().encode(["Orla. Results. Profit fell."])[0], 10)
     assert rows[0] == 3
     assert scores[0] > 0.9999
     assert list(scores) == sorted(scores, reverse=True)
 
 
-def test_an_index_comes_back_from_its_folder(
-    documents: tuple[Document, ...], encoder: SentenceEncoder, tmp_path: Path
-) -> None:
-    index = LibraryIndex.build(documents, encoder)
-    index.save(tmp_path / "cache", encoder="one")
-    again = LibraryIndex.load(tmp_path / "cache", encoder="one")
-    assert again.documents == index.documents
-    np.testing.assert_array_equal(again.vectors(range(4)), index.vectors(range(4)))
-    assert not any(path.suffix in {".pkl", ".pickle"} for path in (tmp_path / "cache").iterdir())
-
-
-def test_only_new_sentences_are_embedded(
-    documents: tuple[Document, ...], encoder: SentenceEncoder, tmp_path: Path
-) -> None:
-    first = LibraryIndex.build(documents, encoder)
-    (tmp_path / "files" / "acme.txt").write_text("Acme makes pumps. It is new.")
-    (tmp_path / "files" / "orla.md").unlink()
-    changed = read_library([tmp_path / "files"]).documents
-    counting = CountingEncoder(encoder)
-    bars: list[tuple[int, int]] = []
-    index = LibraryIndex.build(
-        changed, counting, previous=first, progress=lambda *bar: bars.append((bar[0], bar[1]))
-    )
-    assert counting.asked == ["acme. It is new."]
-    assert bars == [(0, 1), (1, 1)]
-    fresh = LibraryIndex.build(changed, encoder)
-    np.testing.assert_allclose(index.vectors(range(2)), fresh.vectors(range(2)), atol=1e-5)
-
-
-def test_saving_leaves_nothing_of_the_old_index(
-    documents: tuple[Document, ...], encoder: SentenceEncoder, tmp_path: Path
-) -> None:
-    for kept in (documents, documents[:1]):
-        LibraryIndex.build(kept, encoder).save(tmp_path / "cache", encoder="one")
-    assert len(list((tmp_path / "cache").iterdir())) == 3
-    assert len(LibraryIndex.load(tmp_path / "cache", encoder="one").documents) == 1
-
-
-@pytest.mark.parametrize("damage", ["encoder", "format", "table", "vectors", "gone", "nonsense", "elsewhere"])
-def test_a_damaged_or_foreign_index_is_not_used(
-    documents: tuple[Document, ...], encoder: SentenceEncoder, tmp_path: Path, damage: str
-) -> None:
-    folder = tmp_path / "cache"
-    LibraryIndex.build(documents, encoder).save(folder, encoder="one")
+@pytest.mark.parametrize(
+    "damage",
+    ["encoder", "format", "documents", "vectors", "lexical", "gone", "nonsense", "elsewhere", "mixed"],
+)
+def test_a_damaged_or_foreign_index_is_not_used(folder: Path, tmp_path: Path, damage: str) -> None:
     manifest = json.loads((folder / MANIFEST).read_text())
+    names = list(manifest["files"])
     if damage == "format":
-        (folder / MANIFEST).write_text(json.dumps(manifest | {"format": 0}))
+        (folder / MANIFEST).write_text(json.dumps(manifest | {"format": 1}))
     elif damage == "elsewhere":
-        manifest["files"]["vectors"]["name"] = "../../etc/passwd"
+        manifest["files"]["../../etc/passwd"] = manifest["files"].pop(names[0])
         (folder / MANIFEST).write_text(json.dumps(manifest))
     elif damage == "nonsense":
         (folder / MANIFEST).write_text("[]")
     elif damage == "gone":
-        next(folder.glob("vectors-*")).unlink()
-    elif damage in {"table", "vectors"}:
-        path = next(folder.glob("documents-*" if damage == "table" else "vectors-*"))
-        path.write_bytes(path.read_bytes()[:-1])
+        (folder / names[-1]).unlink()
+    elif damage == "mixed":
+        (tmp_path / "other.txt").write_text("One sentence.")
+        build_index([str(tmp_path / "other.txt")], tmp_path / "other", tools=Tools(HashingEncoder))
+        other = json.loads((tmp_path / "other" / MANIFEST).read_text())
+        name = next(name for name in other["files"] if name.startswith("vectors"))
+        (tmp_path / "other" / name).rename(folder / name)
+        manifest["files"] = {
+            key: value for key, value in manifest["files"].items() if not key.startswith("vectors")
+        } | {name: other["files"][name]}
+        (folder / MANIFEST).write_text(json.dumps(manifest))
+    elif damage in {"documents", "vectors", "lexical"}:
+        path = folder / next(name for name in names if name.startswith(damage))
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 255
+        path.write_bytes(data)
     with pytest.raises(IndexUnusable):
-        LibraryIndex.load(folder, encoder="two" if damage == "encoder" else "one")
+        LibraryIndex.open(folder, encoder="two" if damage == "encoder" else "hashing")
 
 
-def test_no_documents_give_an_empty_index(encoder: SentenceEncoder, tmp_path: Path) -> None:
-    index = LibraryIndex.build([], encoder)
-    index.save(tmp_path, encoder="one")
-    again = LibraryIndex.load(tmp_path, encoder="one")
-    assert len(again) == 0
-    assert len(again.nearest(np.zeros(encoder.dimension, dtype=np.float32), 3)[1]) == 0
+def test_a_folder_without_an_index_is_none(tmp_path: Path) -> None:
+    assert not is_index(tmp_path)
+    assert not is_index(tmp_path / "nowhere")
+
+
+def test_no_documents_give_an_empty_index(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    build_index([str(tmp_path / "files")], tmp_path / "index", tools=Tools(HashingEncoder))
+    index = LibraryIndex.open(tmp_path / "index")
+    assert len(index) == 0
+    assert len(index.nearest(np.zeros(index.manifest.encoder.dimension, dtype=np.float32), 3)[1]) == 0

@@ -25,6 +25,8 @@ class Block:
     heading: str | None = None
     whole: bool = False
     """A row: it is one sentence, whatever its punctuation."""
+    page: int | None = None
+    """From 1, where the file has pages."""
 
 
 @dataclass(frozen=True, slots=True)

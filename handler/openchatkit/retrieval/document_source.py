@@ -1,11 +1,12 @@
-"""The source `documents`: passages from the user's own files (port `Source`).
+"""A source that answers from an index of documents (port `Source`).
 
     source = DocumentSource.build([Path("local/library")], encoder=encoder, cache=Path("cache"))
+    source = DocumentSource.open(Path("index"), encoder=encoder)
     passages = await source.search(Query("What was Orla Freight's revenue in 2025?"), k=3)
 
-A search takes the nearest sentences by cosine and those with the question's rare words, ranks them by
-both, and widens each hit by its neighbours (`passages.widen`). Vectors of neighbours come from the
-index; nothing but the question is ever embedded at a query.
+A search takes the nearest sentences by cosine and those that BM25 puts first, ranks them by both, and
+widens each hit by its neighbours (`passages.widen`). Vectors of neighbours come from the index; nothing
+but the question is ever embedded at a query.
 """
 
 from __future__ import annotations
@@ -13,47 +14,64 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Sequence
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from openchatkit.ports import Embedding, Encoder, Passage, Query
-from openchatkit.retrieval.documents import Document, Skipped, read_library
-from openchatkit.retrieval.index import IndexedEncoder, IndexUnusable, LibraryIndex, Progress
-from openchatkit.retrieval.lexical import LexicalIndex, terms
+from openchatkit.ports import Embedding, Encoder, Filters, Passage, Query
+from openchatkit.retrieval.document_table import DocumentSentences, Found, Header
+from openchatkit.retrieval.documents import Skipped
+from openchatkit.retrieval.index import IndexedEncoder, LibraryIndex
+from openchatkit.retrieval.lexical import coverage
 from openchatkit.retrieval.passages import Span, Window, join, same, widen
 
 CANDIDATES = 50
 """Sentences that each of the two rankings puts up."""
 LEXICAL_WEIGHT = 0.3
-TITLE_WEIGHT = 0.7
-"""Of a word that stands in the title or the heading only."""
-LEANING_WEIGHT = 0.5
-"""Of a word that stands only in the sentence that this one leans on."""
+
+Progress = Callable[[int, int], None]
+"""Called with the sentences that are embedded and those that are to be, 0 of n first."""
 
 _log = logging.getLogger(__name__)
 
 
-class DocumentSource:
-    """A library that is searched. It never changes: a new state of the files is a new source."""
+@dataclass(slots=True)
+class _Place:
+    """A document that hits were found in."""
 
-    name = "documents"
+    header: Header
+    sentences: DocumentSentences
+
+
+class DocumentSource:
+    """An index that is searched. It never changes: a new state of the files is a new source."""
 
     def __init__(
         self,
         index: LibraryIndex,
         encoder: Encoder,
         *,
-        skipped: Sequence[Skipped] = (),
+        name: str | None = None,
         window: Window | None = None,
     ) -> None:
+        self.name = name or index.manifest.name
         self._index = index
         self._encoder = encoder
         self._window = window or Window()
-        self._lexical = LexicalIndex(_weighed_terms(doc, n) for doc in index.documents for n in _numbers(doc))
-        self.skipped = tuple(skipped)
-        """Files that were left out, and why."""
+
+    @classmethod
+    def open(cls, folder: Path, *, encoder: IndexedEncoder, window: Window | None = None) -> DocumentSource:
+        """Open an index directory.
+
+        Raises:
+            IndexUnusable: there is none, it is damaged, or another encoder's.
+        """
+        return cls(LibraryIndex.open(folder, encoder=encoder.identity), encoder, window=window)
 
     @classmethod
     def build(
@@ -77,27 +95,55 @@ class DocumentSource:
         Raises:
             FileNotFoundError: one of `paths` does not exist.
         """
-        library = read_library(paths)
-        previous = _cached(cache, encoder.identity) if cache else None
-        index = LibraryIndex.build(library.documents, encoder, previous=previous, progress=progress)
-        if cache and (previous is None or previous.documents != index.documents):
+        # Late: an endpoint that opens an index needs no readers.
+        from openchatkit.retrieval.indexing.builder import BuildBusy, Report, build_index
+        from openchatkit.retrieval.indexing.workers import Tools
+
+        def heard(step: str, done: int, total: int) -> None:
+            if progress is not None and step == "embedding":
+                progress(done, total)
+
+        def built(folder: Path) -> Report:
+            sources = [str(path) for path in paths]
+            return build_index(sources, folder, tools=Tools(lambda: encoder), progress=heard)
+
+        for path in paths:
+            path.stat()
+        report = temporary = None
+        if cache is not None:
             try:
-                index.save(cache, encoder=encoder.identity)
-            except OSError as error:
+                report, folder = built(cache), cache
+            except (OSError, BuildBusy) as error:
                 _log.warning("the index is not kept: %s", type(error).__name__)
-        for file in library.skipped:
+        if report is None:
+            folder = temporary = Path(tempfile.mkdtemp(prefix="openchatkit-index-"))
+            report = built(folder)
+        source = cls.open(folder, encoder=encoder, window=window)
+        source._log_skipped()
+        if temporary is not None:
+            weakref.finalize(source, shutil.rmtree, temporary, ignore_errors=True)
+        if progress is not None and not report.changed:
+            progress(0, 0)
+        return source
+
+    def _log_skipped(self) -> None:
+        for file in self.skipped:
             _log.info("skipped %s: %s", file.path, file.reason)
-        return cls(index, encoder, skipped=library.skipped, window=window)
 
     @property
-    def documents(self) -> tuple[Document, ...]:
-        """The documents, in the order of their paths."""
-        return self._index.documents
+    def documents(self) -> int:
+        """How many documents there are."""
+        return self._index.manifest.counts.documents
 
     @property
     def sentences(self) -> int:
-        """How many sentences are indexed."""
+        """How many sentences are searched."""
         return len(self._index)
+
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        """Files that were left out or read in part, and why."""
+        return tuple(self._index.table.skipped())
 
     def similarity(self, embedding: Embedding) -> float:
         """Return the cosine of the nearest sentence, -1 where there is none."""
@@ -114,16 +160,19 @@ class DocumentSource:
 
     async def passage(self, passage_id: str) -> Passage | None:
         """Return a passage by its id, None where its file is gone or says something else by now."""
+        return await asyncio.to_thread(self._by_id, passage_id)
+
+    def _by_id(self, passage_id: str) -> Passage | None:
         path, _, rest = passage_id.rpartition("#")
         numbers, _, digest = rest.partition("@")
         first, _, last = numbers.partition("-")
-        document = self._index.find(path)
-        if document is None or not (first.isdecimal() and last.isdecimal()) or len(numbers) > 20:
+        if not (first.isdecimal() and last.isdecimal()) or len(numbers) > 20:
             return None
-        count = len(self._index.documents[document].sentences)
-        if not 1 <= int(first) <= int(last) <= count:
+        header = self._index.table.find(path)
+        if header is None or not 1 <= int(first) <= int(last) <= header.sentences:
             return None
-        found = self._passage(Span(document, int(first) - 1, int(last) - 1, score=0.0))
+        place = _Place(header, DocumentSentences(self._index.table, header))
+        found = self._passage(Span(header.id, int(first) - 1, int(last) - 1, score=0.0), place)
         return found if found.id == f"{path}#{first}-{last}@{digest}" else None
 
     def _search(self, query: Query, k: int) -> list[Passage]:
@@ -131,80 +180,71 @@ class DocumentSource:
             return []
         embedding = query.embedding if query.embedding is not None else self._encoder.encode([query.text])[0]
         spans: list[Span] = []
-        for row, score in self._ranked(query.text, embedding):
-            document, number = self._index.locate(row)
+        places: dict[int, _Place] = {}
+        for found, score in self._ranked(query.text, embedding, query.filters):
+            document, number = found.document.id, found.number
             if any(s.document == document and s.first <= number <= s.last for s in spans):
                 continue
-            text = self._index.documents[document].sentences[number].text
             # Compared with whole passages: a copy's second sentence is its original's neighbour.
-            if any(same(text, self._text(span)) for span in spans):
+            if any(same(found.sentence.text, self._text(span, places)) for span in spans):
                 continue
             if len(spans) >= k:
                 break
-            sentences = self._index.documents[document].sentences
-            join(spans, self._span(document, number, row, score), number, sentences)
-        return [self._passage(span) for span in sorted(spans, key=lambda span: -span.score)]
+            if document not in places:
+                places[document] = _Place(
+                    found.document, DocumentSentences(self._index.table, found.document)
+                )
+            sentences = places[document].sentences
+            join(spans, self._span(found, sentences, score), number, sentences)
+        ordered = sorted(spans, key=lambda span: -span.score)
+        return [self._passage(span, places[span.document]) for span in ordered]
 
-    def _ranked(self, text: str, embedding: Embedding) -> list[tuple[int, float]]:
+    def _ranked(self, text: str, embedding: Embedding, filters: Filters) -> list[tuple[Found, float]]:
         """Return rows and scores, best first; equal ones newest document first, then as they stand."""
-        _, nearest = self._index.nearest(embedding, CANDIDATES)
-        coverage = self._lexical.coverage(text)
-        worded = np.argsort(-coverage, kind="stable")[:CANDIDATES]
-        rows = np.union1d(nearest, worded[coverage[worded] > 0])
-        cosines = self._index.vectors(rows.tolist()) @ embedding
-        scores = (cosines + LEXICAL_WEIGHT * coverage[rows]) / (1 + LEXICAL_WEIGHT)
-        dates = {row: self._index.documents[self._index.locate(row)[0]].date or "" for row in rows.tolist()}
-        ranked = sorted(zip(rows.tolist(), scores.tolist(), strict=True), key=lambda pair: dates[pair[0]])
-        ranked.reverse()
+        _, nearest = self._index.nearest(embedding, CANDIDATES, filters)
+        rarities = self._index.words.rarities(text)
+        worded = [row for row, _ in self._index.words.search(rarities, CANDIDATES, filters)]
+        rows = np.union1d(nearest, np.array(worded, dtype=np.int64))
+        cosines = (self._index.vectors(rows) @ embedding).tolist()
+        ranked = [
+            (found, (cosine + LEXICAL_WEIGHT * coverage(found, rarities)) / (1 + LEXICAL_WEIGHT))
+            for found, cosine in zip(self._index.table.found(rows), cosines, strict=True)
+        ]
+        ranked.sort(key=lambda pair: pair[0].document.date or "", reverse=True)
         return sorted(ranked, key=lambda pair: -pair[1])
 
-    def _span(self, document: int, number: int, row: int, score: float) -> Span:
-        hit = self._index.vectors([row])[0]
+    def _span(self, found: Found, sentences: DocumentSentences, score: float) -> Span:
+        reach = self._window.sentences
+        first = max(0, found.number - reach)
+        last = min(len(sentences) - 1, found.number + reach)
+        start = found.document.first
+        rows = self._index.table.rows_of(start + first, start + last)
+        # A sentence that stands elsewhere as well has no vector of its own.
+        near = [number for number in range(first, last + 1) if rows[start + number] is not None]
+        vectors = self._index.vectors([rows[start + number] or 0 for number in near])
+        cosines = dict(zip(near, vectors @ vectors[near.index(found.number)], strict=True))
+        bounds = widen(found.number, sentences, lambda number: float(cosines.get(number, -1.0)), self._window)
+        return Span(found.document.id, *bounds, score)
 
-        def similarity(neighbour: int) -> float:
-            return float(self._index.vectors([self._index.row(document, neighbour)])[0] @ hit)
+    def _text(self, span: Span, places: dict[int, _Place]) -> str:
+        return _joined(places[span.document].sentences, span)
 
-        sentences = self._index.documents[document].sentences
-        first, last = widen(number, sentences, similarity, self._window)
-        return Span(document, first, last, score)
-
-    def _text(self, span: Span) -> str:
-        sentences = self._index.documents[span.document].sentences[span.first : span.last + 1]
-        return " ".join(sentence.text for sentence in sentences)
-
-    def _passage(self, span: Span) -> Passage:
-        document = self._index.documents[span.document]
-        text = self._text(span)
+    def _passage(self, span: Span, place: _Place) -> Passage:
+        text = _joined(place.sentences, span)
         digest = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:8]
+        first = place.sentences[span.first]
+        page = f"page {first.page}" if first.page is not None else None
         return Passage(
-            id=f"{document.path}#{span.first + 1}-{span.last + 1}@{digest}",
+            id=f"{place.header.path}#{span.first + 1}-{span.last + 1}@{digest}",
             source=self.name,
-            title=document.title,
+            title=place.header.title,
             text=text,
             score=span.score,
-            url=document.url,
-            date=document.date,
-            place=document.sentences[span.first].place,
+            url=place.header.url,
+            date=place.header.date,
+            place=", ".join(part for part in (first.place, page) if part) or None,
         )
 
 
-def _cached(cache: Path, encoder: str) -> LibraryIndex | None:
-    try:
-        return LibraryIndex.load(cache, encoder=encoder)
-    except IndexUnusable:
-        return None
-
-
-def _numbers(document: Document) -> range:
-    return range(len(document.sentences))
-
-
-def _weighed_terms(document: Document, number: int) -> dict[str, float]:
-    """Return what a sentence can be found by: its own words, its title's, those it leans on."""
-    sentence = document.sentences[number]
-    about = f"{document.title} {document.metadata.get('company', '')} {sentence.place or ''}"
-    weights = dict.fromkeys(terms(about), TITLE_WEIGHT)
-    if sentence.leans:
-        for term in terms(document.sentences[number - 1].text):
-            weights.setdefault(term, LEANING_WEIGHT)
-    return weights | dict.fromkeys(terms(sentence.text), 1.0)
+def _joined(sentences: DocumentSentences, span: Span) -> str:
+    return " ".join(sentence.text for sentence in sentences[span.first : span.last + 1])

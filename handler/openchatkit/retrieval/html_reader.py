@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from selectolax.lexbor import LexborHTMLParser, SelectolaxError
 
 from openchatkit.retrieval.blocks import Block, Parsed, UnreadableDocument, iso_date, one_line, table_rows
+from openchatkit.retrieval.filings import filing_labels, narrow_rows
 
 MAX_HTML_DEPTH = 10_000
 """Elements open at once. The parser's time grows with their square, and no real page has so many."""
@@ -46,7 +47,7 @@ def read_html(text: str) -> Parsed:
     if _depth(text) > MAX_HTML_DEPTH:
         raise UnreadableDocument("nested too deep")
     try:
-        return _read_html(LexborHTMLParser(text))
+        return _read_html(LexborHTMLParser(text), text)
     except (SelectolaxError, ValueError, RuntimeError) as error:
         raise UnreadableDocument("broken HTML") from error
 
@@ -60,7 +61,7 @@ def _depth(text: str) -> int:
     return most
 
 
-def _read_html(page: LexborHTMLParser) -> Parsed:
+def _read_html(page: LexborHTMLParser, text: str) -> Parsed:
     body = page.body
     if body is None:
         return Parsed(())
@@ -68,7 +69,8 @@ def _read_html(page: LexborHTMLParser) -> Parsed:
     title = next(
         (one_line(node.text()) for node in (title_node, first) if node and node.text().strip()), None
     )
-    date = _html_date(page)
+    labels = filing_labels(page, text)
+    date = _html_date(page) or labels.get("date")
     link = page.css_first('link[rel="canonical"]')
     for node in page.css(_DROPPED):
         node.decompose()
@@ -83,7 +85,8 @@ def _read_html(page: LexborHTMLParser) -> Parsed:
         node.insert_before(_MARK)
         node.insert_after(_MARK)
     url = link.attributes.get("href") if link else None
-    return Parsed(tuple(_html_blocks(body.text(deep=True), title)), title=title, date=date, url=url)
+    blocks = tuple(_html_blocks(body.text(deep=True), title))
+    return Parsed(blocks, title=labels.get("title") or title, date=date, url=url, metadata=labels)
 
 
 def _html_date(page: LexborHTMLParser) -> str | None:
@@ -97,7 +100,7 @@ def _html_date(page: LexborHTMLParser) -> str | None:
 def _flatten_tables(page: LexborHTMLParser) -> None:
     """Put the rows of each table that holds no other as marked lines in its place."""
     for table in page.css("table:not(:has(table))"):
-        rows = [[cell.text() for cell in row.css("td,th")] for row in table.css("tr")]
+        rows = narrow_rows([[cell.text() for cell in row.css("td,th")] for row in table.css("tr")])
         lines = "".join(f"{_MARK}r {row}{_MARK}" for row in table_rows(rows))
         table.replace_with(lines or " ")
 

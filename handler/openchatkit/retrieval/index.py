@@ -1,45 +1,24 @@
-"""A library's sentences as vectors in Faiss, in memory and in a folder.
+"""An index directory, opened for searching: documents, vectors and words under one numbering of rows.
 
-The index is exact: inner product over unit vectors, which is the cosine. A sentence is embedded
-behind its document's title and its heading, for in a report only those say whose revenue it is.
-
-On disk, no pickle:
-
-    manifest.json              format, encoder, counts, names and SHA-256 of the two files below
-    documents-<digest>.jsonl   one document a line: path, sha256, title, date, url, metadata, sentences
-    vectors-<digest>.faiss     a vector for each sentence, in the same order
-
-The manifest is replaced last and in one step, so that a folder holds the old index or the new one.
+`ock index build`, `ock serve --docs` and the endpoint share this one format (`manifest`). An index is
+never changed where it lies: a new state is a new set of files and a new manifest.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
-import os
-import tempfile
-from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
-from itertools import accumulate
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from openchatkit.ports import Embedding, Encoder
-from openchatkit.retrieval.documents import Document, Sentence
-
-FORMAT = 1
-SLICE = 256
-"""Sentences between two calls of `progress`."""
-MANIFEST = "manifest.json"
-
-Progress = Callable[[int, int], None]
-"""Called with the sentences that are embedded and those that are to be, 0 of n first."""
+from openchatkit.ports import Embedding, Encoder, Filters
+from openchatkit.retrieval.document_table import DocumentTable
+from openchatkit.retrieval.lexical import LexicalIndex
+from openchatkit.retrieval.manifest import IndexUnusable, Manifest, check_files, read_manifest
+from openchatkit.retrieval.vectors import Rows, VectorIndex
 
 
 class IndexedEncoder(Encoder, Protocol):
@@ -51,173 +30,58 @@ class IndexedEncoder(Encoder, Protocol):
         ...
 
 
-class IndexUnusable(ValueError):
-    """A folder that holds no index for this encoder and format, or a damaged one."""
-
-
-def embedded_text(document: Document, number: int) -> str:
-    """Return what is embedded for a sentence: `title. heading. sentence`."""
-    sentence = document.sentences[number]
-    parts = (document.title, sentence.place, sentence.text)
-    return " ".join(part if part.endswith((".", "?", "!")) else f"{part}." for part in parts if part)
-
-
+@dataclass(frozen=True, slots=True)
 class LibraryIndex:
-    """Documents and the vectors of their sentences. Rows number all sentences in their order."""
+    """An open index. One object serves many threads."""
 
-    def __init__(self, documents: Sequence[Document], vectors: faiss.Index) -> None:
-        self.documents = tuple(documents)
-        self._vectors = vectors
-        self._starts = [0, *accumulate(len(document.sentences) for document in documents)]
-        self._by_path = {document.path: number for number, document in enumerate(documents)}
-        if vectors.ntotal != self._starts[-1]:
-            raise IndexUnusable(f"{vectors.ntotal} vectors for {self._starts[-1]} sentences")
+    folder: Path
+    manifest: Manifest
+    table: DocumentTable
+    words: LexicalIndex
+    _vectors: VectorIndex
 
     @classmethod
-    def build(
-        cls,
-        documents: Sequence[Document],
-        encoder: Encoder,
-        *,
-        previous: LibraryIndex | None = None,
-        progress: Progress | None = None,
-    ) -> LibraryIndex:
-        """Embed all sentences that `previous`, an index of the same encoder, does not hold."""
-        texts = [embedded_text(doc, n) for doc in documents for n in range(len(doc.sentences))]
-        matrix = np.empty((len(texts), encoder.dimension), dtype=np.float32)
-        known = previous.rows_by_text() if previous else {}
-        new = [row for row, text in enumerate(texts) if text not in known]
-        if previous:
-            old = [row for row, text in enumerate(texts) if text in known]
-            matrix[old] = previous.vectors([known[texts[row]] for row in old])
-        # Slices of like length waste the least on padding.
-        new.sort(key=lambda row: -len(texts[row]))
-        if progress:
-            progress(0, len(new))
-        for start in range(0, len(new), SLICE):
-            rows = new[start : start + SLICE]
-            matrix[rows] = encoder.encode([texts[row] for row in rows])
-            if progress:
-                progress(start + len(rows), len(new))
-        vectors = faiss.IndexFlatIP(encoder.dimension)
-        vectors.add(matrix)
-        return cls(documents, vectors)
+    def open(cls, folder: Path, *, encoder: str | None = None, thorough: bool = False) -> LibraryIndex:
+        """Open the index in a folder.
 
-    def __len__(self) -> int:
-        return int(self._starts[-1])
-
-    def rows_by_text(self) -> dict[str, int]:
-        """Return the row of each embedded text."""
-        return {
-            embedded_text(document, number): start + number
-            for document, start in zip(self.documents, self._starts, strict=False)
-            for number in range(len(document.sentences))
-        }
-
-    def locate(self, row: int) -> tuple[int, int]:
-        """Return a row's document and the sentence's number in it."""
-        document = bisect_right(self._starts, row) - 1
-        return document, row - self._starts[document]
-
-    def row(self, document: int, sentence: int) -> int:
-        """Return the row of a document's sentence."""
-        return self._starts[document] + sentence
-
-    def find(self, path: str) -> int | None:
-        """Return the number of the document with this path."""
-        return self._by_path.get(path)
-
-    def nearest(self, vector: Embedding, k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Return the cosines and rows of the `k` nearest sentences, best first."""
-        k = min(k, len(self))
-        if not k:
-            return np.empty(0, dtype=np.float32), np.empty(0, dtype=np.int64)
-        scores, rows = self._vectors.search(vector.reshape(1, -1), k)
-        return scores[0], rows[0]
-
-    def vectors(self, rows: Sequence[int]) -> Embedding:
-        """Return the vectors of rows, `(len(rows), dimension)`, as they lie in the index."""
-        if not rows:
-            return np.empty((0, self._vectors.d), dtype=np.float32)
-        return self._vectors.reconstruct_batch(np.asarray(rows, dtype=np.int64))
-
-    def save(self, folder: Path, *, encoder: str) -> None:
-        """Write the index into a folder, made where it is missing, in place of the one in there.
-
-        Raises:
-            OSError: the folder cannot be written. What it held is as it was.
-        """
-        folder.mkdir(parents=True, exist_ok=True)
-        lines = "".join(json.dumps(asdict(doc), ensure_ascii=False) + "\n" for doc in self.documents)
-        blobs = {
-            "documents": (lines.encode("utf-8", "replace"), "jsonl"),
-            "vectors": (faiss.serialize_index(self._vectors).tobytes(), "faiss"),
-        }
-        files = {}
-        for kind, (blob, suffix) in blobs.items():
-            digest = hashlib.sha256(blob).hexdigest()
-            files[kind] = {"name": f"{kind}-{digest[:16]}.{suffix}", "sha256": digest}
-            _write(folder / files[kind]["name"], blob)
-        manifest = {
-            "format": FORMAT,
-            "encoder": encoder,
-            "dimension": self._vectors.d,
-            "documents": len(self.documents),
-            "sentences": len(self),
-            "files": files,
-        }
-        _write(folder / MANIFEST, json.dumps(manifest, indent=2).encode())
-        kept = {entry["name"] for entry in files.values()}
-        for stale in [*folder.glob("documents-*.jsonl"), *folder.glob("vectors-*.faiss")]:
-            if stale.name not in kept:
-                stale.unlink(missing_ok=True)
-
-    @classmethod
-    def load(cls, folder: Path, *, encoder: str) -> LibraryIndex:
-        """Read the index in a folder.
+        Args:
+            folder: an index directory.
+            encoder: identity of the encoder that questions come from; None takes any.
+            thorough: compare all checksums, which reads the whole index.
 
         Raises:
             IndexUnusable: there is none, it is another encoder's or format's, or it is damaged.
         """
-        try:
-            manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
-            if manifest["format"] != FORMAT or manifest["encoder"] != encoder:
-                raise IndexUnusable("made by another version or encoder")
-            table, blob = (_checked(folder, manifest["files"][kind]) for kind in ("documents", "vectors"))
-            documents = [_document(json.loads(line)) for line in table.decode("utf-8").split("\n") if line]
-            vectors = faiss.deserialize_index(np.frombuffer(blob, dtype=np.uint8))
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-            raise IndexUnusable("no index, or a damaged one") from error
-        return cls(documents, vectors)
+        manifest = read_manifest(folder)
+        if encoder is not None and manifest.encoder.identity != encoder:
+            raise IndexUnusable("made by another encoder")
+        check_files(folder, manifest, thorough=thorough)
+        names = {kind: manifest.file(kind) for kind in ("documents", "vectors", "lists", "lexical")}
+        if not (names["documents"] and names["vectors"] and names["lexical"]):
+            raise IndexUnusable("a part is missing")
+        lists = folder / names["lists"] if names["lists"] else None
+        table = DocumentTable(folder / names["documents"])
+        words = LexicalIndex(folder / names["lexical"])
+        vectors = VectorIndex.open(folder / names["vectors"], lists, manifest.vectors)
+        if not table.rows == words.rows == len(vectors) == manifest.counts.rows:
+            raise IndexUnusable("its parts do not belong together")
+        return cls(folder, manifest, table, words, vectors)
 
+    def __len__(self) -> int:
+        return len(self._vectors)
 
-def _checked(folder: Path, entry: Mapping[str, str]) -> bytes:
-    blob = (folder / Path(entry["name"]).name).read_bytes()
-    if hashlib.sha256(blob).hexdigest() != entry["sha256"]:
-        raise IndexUnusable("a file does not match its checksum")
-    return blob
+    @property
+    def vector_index(self) -> VectorIndex:
+        """The vectors."""
+        return self._vectors
 
+    def nearest(
+        self, vector: Embedding, k: int, filters: Filters | None = None
+    ) -> tuple[NDArray[np.float32], Rows]:
+        """Return the cosines and rows of the `k` nearest sentences that pass the filters, best first."""
+        allowed = self.table.matching(filters) if filters is not None else None
+        return self._vectors.nearest(vector, k, allowed)
 
-def _document(values: dict[str, Any]) -> Document:
-    sentences = tuple(Sentence(**sentence) for sentence in values.pop("sentences"))
-    return Document(**values, sentences=sentences)
-
-
-def _write(path: Path, blob: bytes) -> None:
-    """Put a file in place in one step: readers see the old one or the new one, whole."""
-    with _temporary(path) as temporary:
-        with temporary.open("wb") as file:
-            file.write(blob)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-
-
-@contextlib.contextmanager
-def _temporary(path: Path) -> Iterator[Path]:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        yield Path(name)
-    finally:
-        Path(name).unlink(missing_ok=True)
+    def vectors(self, rows: Sequence[int] | Rows) -> Embedding:
+        """Return the vectors of rows, `(len(rows), dimension)`, as they lie in the index."""
+        return self._vectors.vectors(rows)

@@ -41,6 +41,11 @@ def read_text(text: str) -> Parsed:
     return Parsed(tuple(_Lines(markdown=False).read(lines)), title=title)
 
 
+def text_blocks(lines: list[str]) -> tuple[Block, ...]:
+    """Return the blocks of plain text that has no title: paragraphs, lists, aligned columns."""
+    return tuple(_Lines(markdown=False).read(lines))
+
+
 def read_markdown(text: str) -> Parsed:
     """Read Markdown with YAML front matter: `title`, `date`, `url`, and other scalars as metadata."""
     metadata, body = _front_matter(text.lstrip("\ufeff"))

@@ -1,7 +1,8 @@
 """Bytes of a file to its title, date and blocks of text: .txt, .md and .html.
 
 What a file says is data: no reader opens anything else, and every one is linear in the length of its
-input. A format to come (PDF, CSV, ...) is one more entry in `READERS`.
+input. PDF files have pages and are read from their path (`pdf_reader`), files of records one record at a
+time (`records`).
 """
 
 from __future__ import annotations

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from openchatkit.errors import InvalidRequest
-from openchatkit.ports import Passage, Query, Retrieval, Source
+from openchatkit.ports import Passage, Query, Reranker, Retrieval, Source
 from openchatkit.retrieval.follow_up import follow_up_queries
 from openchatkit.retrieval.passages import same
 
 TIMEOUT = "timeout"
 FAILED = "failed"
+RERANKED = 20
+"""Passages that a reranker puts in order, where there is one."""
+RERANKER = "reranker"
+"""Its name among the failures."""
 
 _log = logging.getLogger(__name__)
 
@@ -24,19 +29,31 @@ _log = logging.getLogger(__name__)
 class RetrievalSystem:
     """Several sources, asked at once."""
 
-    def __init__(self, sources: Sequence[Source], *, timeout_s: float, min_score: float) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        *,
+        timeout_s: float,
+        min_score: float,
+        reranker: Reranker | None = None,
+        budgets: Mapping[str, float] | None = None,
+    ) -> None:
         """Join sources.
 
         Args:
             sources: their names must differ.
             timeout_s: time budget of a source for a query, in seconds.
             min_score: passages that score less are dropped.
+            reranker: puts what is left in order, and gives the passages its own scores.
+            budgets: time budgets of single sources by name, in seconds, in place of `timeout_s`.
         """
         self._sources = {source.name: source for source in sources}
         if len(self._sources) != len(sources):
             raise ValueError("two sources have the same name")
         self._timeout_s = timeout_s
+        self._budgets = dict(budgets or {})
         self._min_score = min_score
+        self._reranker = reranker
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -57,11 +74,31 @@ class RetrievalSystem:
             [self._source(name) for name in dict.fromkeys(sources)] if sources else [*self._sources.values()]
         )
         failures: dict[str, str] = {}
-        calls = [self._search(source, query, k, failures) for query in queries for source in asked]
+        most = k if self._reranker is None else max(k, RERANKED)
+        calls = [self._search(source, query, most, failures) for query in queries for source in asked]
         found = await asyncio.gather(*calls)
-        return Retrieval(
-            tuple(self._fuse([passage for passages in found for passage in passages], k)), failures
-        )
+        best = self._fuse([passage for passages in found for passage in passages], most)
+        if self._reranker is not None and best and queries:
+            # The last query of a follow-up carries the words that it leans on.
+            best = await self._reranked(self._reranker, queries[-1].text, best, failures)
+        return Retrieval(tuple(best[:k]), failures)
+
+    async def _reranked(
+        self, reranker: Reranker, question: str, passages: list[Passage], failures: dict[str, str]
+    ) -> list[Passage]:
+        """Return passages in a reranker's order; as they were where it is late or fails."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                scores = await reranker.scores(question, passages)
+        except TimeoutError:
+            failures[RERANKER] = TIMEOUT
+            return passages
+        except Exception as error:  # noqa: BLE001 - a model may fail in any way, the answer goes on without it
+            failures[RERANKER] = FAILED
+            _log.warning("the reranker failed: %s", type(error).__name__)
+            return passages
+        scored = [replace(passage, score=score) for passage, score in zip(passages, scores, strict=True)]
+        return sorted(scored, key=lambda passage: -passage.score)
 
     async def passage(self, source: str, passage_id: str) -> Passage | None:
         """Return a passage by its id, None where it or its source is gone.
@@ -79,7 +116,7 @@ class RetrievalSystem:
 
     async def _search(self, source: Source, query: Query, k: int, failures: dict[str, str]) -> list[Passage]:
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self._budgets.get(source.name, self._timeout_s)):
                 return await source.search(query, k)
         except TimeoutError:
             failures[source.name] = TIMEOUT

@@ -1,0 +1,300 @@
+"""Vectors in Faiss: what an index keeps of them, and how it finds the nearest.
+
+Vectors lie in rows, as float32 while there are few, else in 8 bits a dimension where that finds what
+float32 finds (else in 16). Up to `EXACT_ROWS` a search compares all of them. Beyond that an inverted
+file of product-quantised codes puts up candidates, which are then compared by their vectors. It is
+tuned, when it is built, to find 95 % of what an exact search finds (`VectorEntry.recall_at_10`).
+
+Not HNSW: built by several threads its graph differs from run to run, and it holds links of 250 bytes a
+row in memory. The inner product over unit vectors is the cosine.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import faiss as typed_faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from openchatkit.ports import Embedding
+from openchatkit.retrieval.manifest import IndexUnusable, VectorEntry
+
+FLOAT_ROWS = 20_000
+"""Below this, 8 bits would save 20 MB."""
+EXACT_ROWS = 100_000
+"""Below this, comparing all takes a few milliseconds."""
+MIN_RECALL = 0.95
+RECALL_AT = 10
+LISTS_PER_ROOT = 2
+"""Lists of the inverted file, in times of the root of the number of rows."""
+TRAINING_PER_LIST = 64
+MAX_TRAINING_ROWS = 262_144
+PROBES = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
+FACTORS = (4, 8, 16, 32)
+DIMENSIONS_PER_CODE = 6
+PQ_ITERATIONS = 10
+PQ_POINTS_PER_CENTROID = 64
+"""A quarter of what Faiss takes: candidates are compared by their vectors anyway."""
+SEED = 20
+"""Of the sample that is trained on; k-means has a fixed one of its own."""
+
+faiss: Any = typed_faiss
+"""Its stubs know neither the members that SWIG gives nor the arguments that its Python side takes."""
+FaissIndex: TypeAlias = Any
+Rows = NDArray[np.int64]
+Bitmap = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """Vectors on their way into an index: files of float32, of one size but for the last."""
+
+    paths: Sequence[Path]
+    rows: int
+    dimension: int
+    size: int
+    """Rows of a block."""
+
+    def __iter__(self) -> Iterator[Embedding]:
+        for path in self.paths:
+            yield np.load(path, mmap_mode="r")
+
+    def sample(self, most: int) -> Embedding:
+        """Return vectors of rows all over the index, the same at each call."""
+        if self.rows <= most:
+            return np.concatenate([*self]) if self.paths else np.empty((0, self.dimension), dtype=np.float32)
+        chosen = np.sort(np.random.default_rng(SEED).choice(self.rows, most, replace=False))
+        sample = np.empty((most, self.dimension), dtype=np.float32)
+        for number, block in enumerate(self):
+            inside = (chosen // self.size) == number
+            sample[inside] = block[chosen[inside] % self.size]
+        return sample
+
+
+class VectorIndex:
+    """Vectors that are searched. One object serves many threads."""
+
+    def __init__(self, store: FaissIndex, lists: FaissIndex | None, entry: VectorEntry) -> None:
+        self._store = store
+        self._lists = lists
+        self._entry = entry
+
+    @classmethod
+    def open(cls, store: Path, lists: Path | None, entry: VectorEntry) -> VectorIndex:
+        """Map an index's files into memory.
+
+        Raises:
+            IndexUnusable: they are damaged.
+        """
+        try:
+            vectors = faiss.read_index(str(store), faiss.IO_FLAG_MMAP_IFC)
+            inverted = faiss.read_index(str(lists), faiss.IO_FLAG_MMAP) if lists else None
+        except RuntimeError as error:
+            raise IndexUnusable("damaged vectors") from error
+        return cls(vectors, inverted, entry)
+
+    def __len__(self) -> int:
+        return int(self._store.ntotal)
+
+    @property
+    def dimension(self) -> int:
+        """Length of a vector."""
+        return int(self._store.d)
+
+    @property
+    def store(self) -> FaissIndex:
+        """The vectors as Faiss holds them."""
+        return self._store
+
+    def vectors(self, rows: Sequence[int] | Rows) -> Embedding:
+        """Return the vectors of rows, `(len(rows), dimension)`, as they lie in the index."""
+        if not len(rows):
+            return np.empty((0, self._store.d), dtype=np.float32)
+        found: Embedding = self._store.reconstruct_batch(np.asarray(rows, dtype=np.int64))
+        return found
+
+    def nearest(
+        self, vector: Embedding, k: int, allowed: Bitmap | None = None
+    ) -> tuple[NDArray[np.float32], Rows]:
+        """Return cosines and rows of the `k` nearest, best first.
+
+        Args:
+            vector: `(dimension,)`, of unit length.
+            k: most rows.
+            allowed: rows that may be found, as of `DocumentTable.matching`; None: all.
+        """
+        k = min(k, len(self))
+        if k < 1:
+            return np.empty(0, dtype=np.float32), np.empty(0, dtype=np.int64)
+        if self._lists is None:
+            parameters = faiss.SearchParameters(sel=_selector(allowed)) if allowed is not None else None
+            scores, rows = self._store.search(vector.reshape(1, -1), k, params=parameters)
+            found = rows[0] >= 0
+            return scores[0][found], rows[0][found]
+        return self._through_lists(vector, k, allowed, self._entry.probes, self._entry.factor)
+
+    def _through_lists(
+        self, vector: Embedding, k: int, allowed: Bitmap | None, probes: int, factor: int
+    ) -> tuple[NDArray[np.float32], Rows]:
+        assert self._lists is not None
+        if allowed is not None:
+            # A filter that lets few rows pass wants more lists to find as many.
+            share = max(1, int(np.bitwise_count(allowed).sum())) / len(self)
+            probes = min(self._lists.nlist, math.ceil(probes / share))
+        selector = _selector(allowed) if allowed is not None else None
+        parameters = faiss.SearchParametersIVF(nprobe=probes, sel=selector)
+        _, candidates = self._lists.search(
+            vector.reshape(1, -1), min(len(self), k * factor), params=parameters
+        )
+        rows = candidates[0][candidates[0] >= 0]
+        cosines = self.vectors(rows) @ vector
+        best = np.argsort(-cosines, kind="stable")[:k]
+        return cosines[best], rows[best]
+
+
+def _selector(allowed: Bitmap) -> FaissIndex:
+    return faiss.IDSelectorBitmap(allowed)
+
+
+def build_vectors(
+    blocks: Blocks, queries: Embedding, folder: Path, *, earlier: FaissIndex | None = None
+) -> tuple[dict[str, Path], VectorEntry]:
+    """Write an index of vectors.
+
+    Args:
+        blocks: the vectors.
+        queries: `(n, dimension)`, vectors of questions that are like those to come; none of them is in
+            the blocks. The index is tuned to them and measured by them.
+        folder: where the files go.
+        earlier: vectors of the index that this one follows: where they are in 8 bits, so are these, by
+            the same measure, so that a vector which is taken over stays as it is.
+
+    Returns:
+        The files by kind, and what the manifest says about them.
+    """
+    exact = _exact_nearest(blocks, queries) if len(queries) and blocks.rows > FLOAT_ROWS else None
+    store, code, recall = _choose_store(blocks, queries, exact, earlier)
+    files = {"vectors": folder / "vectors.faiss"}
+    faiss.write_index(store, str(files["vectors"]))
+    entry = VectorEntry(kind="exact", code=code, recall_at_10=recall, queries=len(queries) if recall else 0)
+    if blocks.rows < EXACT_ROWS or exact is None:
+        return files, entry
+    lists = _inverted_file(blocks)
+    tuned = _tune(VectorIndex(store, lists, entry), queries, exact)
+    if tuned is None:  # the queries are far from everything: then only comparing all will do
+        return files, entry
+    files["lists"] = folder / "lists.faiss"
+    faiss.write_index(lists, str(files["lists"]))
+    return files, tuned
+
+
+def _exact_nearest(blocks: Blocks, queries: Embedding) -> Rows:
+    """Return the rows of the nearest vectors of each query, by float32, block by block."""
+    heap = faiss.ResultHeap(len(queries), min(RECALL_AT, blocks.rows), keep_max=True)
+    for number, block in enumerate(blocks):
+        scores, rows = faiss.knn(
+            queries,
+            np.ascontiguousarray(block),
+            min(RECALL_AT, len(block)),
+            metric=faiss.METRIC_INNER_PRODUCT,
+        )
+        heap.add_result(scores, rows + number * blocks.size)
+    heap.finalize()
+    found: Rows = heap.I
+    return found
+
+
+def recall(found: Iterable[Rows], exact: Rows) -> float:
+    """Return the share of the exact neighbours that were found."""
+    shares = [len(np.intersect1d(some, right)) / len(right) for some, right in zip(found, exact, strict=True)]
+    return float(np.mean(shares))
+
+
+def _choose_store(
+    blocks: Blocks, queries: Embedding, exact: Rows | None, earlier: FaissIndex | None
+) -> tuple[FaissIndex, str, float | None]:
+    dimension, metric = blocks.dimension, faiss.METRIC_INNER_PRODUCT
+    if blocks.rows <= FLOAT_ROWS or exact is None:
+        store = faiss.IndexFlatIP(dimension)
+        for block in blocks:
+            store.add(np.ascontiguousarray(block))
+        return store, "float32", None
+    measured = 0.0
+    for code, kind in (("sq8", faiss.ScalarQuantizer.QT_8bit), ("float16", faiss.ScalarQuantizer.QT_fp16)):
+        store = faiss.IndexScalarQuantizer(dimension, kind, metric)
+        if code == "sq8" and isinstance(earlier, faiss.IndexScalarQuantizer) and earlier.sq.qtype == kind:
+            faiss.copy_array_to_vector(faiss.vector_to_array(earlier.sq.trained), store.sq.trained)
+            store.is_trained = True
+        else:
+            store.train(blocks.sample(MAX_TRAINING_ROWS))
+        for block in blocks:
+            store.add(np.ascontiguousarray(block))
+        measured = recall(store.search(queries, exact.shape[1])[1], exact)
+        if measured >= MIN_RECALL:
+            break
+    return store, code, round(measured, 4)
+
+
+def _inverted_file(blocks: Blocks) -> FaissIndex:
+    lists = 2 ** round(math.log2(LISTS_PER_ROOT * math.sqrt(blocks.rows)))
+    codes = next(
+        n for n in range(max(1, blocks.dimension // DIMENSIONS_PER_CODE), 0, -1) if blocks.dimension % n == 0
+    )
+    quantizer = faiss.IndexFlatIP(blocks.dimension)
+    index = faiss.IndexIVFPQ(quantizer, blocks.dimension, lists, codes, 8, faiss.METRIC_INNER_PRODUCT)
+    index.own_fields = True
+    quantizer.this.disown()
+    index.cp.spherical = True
+    index.pq.cp.niter, index.pq.cp.max_points_per_centroid = PQ_ITERATIONS, PQ_POINTS_PER_CENTROID
+    assigner = _on_gpu(faiss.IndexFlatIP(blocks.dimension))
+    if assigner is not None:
+        index.clustering_index = assigner
+    index.train(blocks.sample(min(MAX_TRAINING_ROWS, TRAINING_PER_LIST * lists)))
+    index.clustering_index = None
+    fast = _on_gpu(index.quantizer)
+    for block in blocks:
+        vectors = np.ascontiguousarray(block)
+        if fast is None:
+            index.add(vectors)
+        else:
+            _, nearest = fast.search(vectors, 1)
+            ids = np.arange(index.ntotal, index.ntotal + len(vectors))
+            index.add_core(
+                len(vectors), faiss.swig_ptr(vectors), faiss.swig_ptr(ids), faiss.swig_ptr(nearest.ravel())
+            )
+    return index
+
+
+def _on_gpu(index: FaissIndex) -> FaissIndex | None:
+    """Return an index on all GPUs that this build of Faiss can use, None where there are none."""
+    if not hasattr(faiss, "StandardGpuResources") or faiss.get_num_gpus() < 1:
+        return None
+    return faiss.index_cpu_to_all_gpus(index)
+
+
+def _tune(index: VectorIndex, queries: Embedding, exact: Rows) -> VectorEntry | None:
+    """Return the cheapest way through the lists that finds enough, None where none does."""
+    lists = index._lists
+    assert lists is not None
+    most = exact.shape[1]
+    for probes in (probes for probes in (*PROBES, lists.nlist) if probes <= lists.nlist):
+        for factor in FACTORS:
+            found = [index._through_lists(query, most, None, probes, factor)[1] for query in queries]
+            measured = recall(found, exact)
+            if measured >= MIN_RECALL:
+                return index._entry.model_copy(
+                    update={
+                        "kind": "ivf_pq",
+                        "recall_at_10": round(measured, 4),
+                        "lists": lists.nlist,
+                        "probes": probes,
+                        "subquantizers": lists.pq.M,
+                        "factor": factor,
+                    }
+                )
+    return None
