@@ -97,14 +97,14 @@ cmake -S "$source" -B "$build/make" -G Ninja \
     -DPython_EXECUTABLE="$(command -v "$python")"
 cmake --build "$build/make" --parallel "$JOBS" --target swigfaiss_avx2
 
-rm -rf "$build/wheel"
+rm -rf "$build/wheel" "$build/repaired" "$build/installed"
 "$python" -m pip wheel --quiet --no-deps --no-build-isolation --no-index \
     --wheel-dir "$build/wheel" "$build/make/faiss/python"
 wheel=$(find "$build/wheel" -name '*.whl')
 [ -n "$wheel" ] || die "no wheel came out"
 # With its BLAS inside, the wheel needs no package of the system. CUDA's libraries come with the image.
 if command -v auditwheel >/dev/null 2>&1 && command -v patchelf >/dev/null 2>&1; then
-    auditwheel repair --plat linux_x86_64 --exclude 'libcu*' --exclude 'libnv*' --exclude 'libgomp*' \
+    auditwheel repair --exclude 'libcu*' --exclude 'libnv*' --exclude 'libgomp*' \
         --wheel-dir "$build/repaired" "$wheel"
     wheel=$(find "$build/repaired" -name '*.whl')
 else

@@ -111,3 +111,10 @@ def test_settings_reach_cmake(tools: Path, tmp_path: Path) -> None:
 def test_the_pinned_checksum_is_one() -> None:
     line = next(line for line in SCRIPT.read_text().splitlines() if line.startswith("FAISS_SHA256="))
     assert len(bytes.fromhex(line.removeprefix("FAISS_SHA256="))) == hashlib.sha256().digest_size
+
+
+def test_the_version_is_the_laptops() -> None:
+    """So that an index built on one is read on the other."""
+    version = next(line for line in SCRIPT.read_text().splitlines() if line.startswith("FAISS_VERSION="))
+    pins = (SCRIPT.parents[1] / "requirements" / "local.txt").read_text()
+    assert f"faiss-cpu=={version.removeprefix('FAISS_VERSION=')} " in pins
