@@ -73,6 +73,11 @@ def _chat(settings: DeploySettings, around: Surroundings) -> dict[str, str]:
     else:
         options["ock_moderation"] = "causal_lm"
         options["ock_moderation_model"] = around.weights["moderation"]
+        if settings.engine == "vllm":
+            # The handler's share is that of its whole process, the judge's a part of it.
+            together = settings.utilization("chat") + settings.utilization("moderation")
+            options["gpu_memory_utilization"] = f"{together:.4g}"
+            options["ock_moderation_gpu_memory"] = str(settings.utilization("moderation"))
     return options
 
 
