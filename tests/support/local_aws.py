@@ -3,25 +3,18 @@
 A process of its own, because pytest turns every warning into an error, in all threads, and moto
 warns. `LocalAws` starts it, gives sessions and environments for it, and empties it.
 
-Moto's CloudFormation differs from AWS's in what the tests look at, so `mend` changes moto:
-- an update evaluates the template's conditions anew: what is switched off is deleted, what is
-  switched on is created (moto compares templates only);
-- a parameter that was left to its default has a previous value too: that default;
-- keys and parameters of a template may carry tags, keys a policy (moto reads them in another form);
-- alarms and CodeBuild projects of a template are made (`moto_resources`).
+Where moto's CloudFormation differs from AWS's in what the tests look at, `mended_moto` changes it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 ACCOUNT = "123456789012"
 """Moto's account."""
@@ -91,81 +84,6 @@ def serve_aws() -> Iterator[LocalAws]:
             process.kill()
 
 
-def mend() -> None:
-    """Change moto where the module's docstring says so."""
-    from moto.cloudformation.models import CloudFormationBackend
-    from moto.cloudformation.parsing import ResourceMap
-    from moto.kms.models import Key
-    from moto.ssm.models import SimpleSystemManagerBackend
-
-    import tests.support.moto_resources  # noqa: F401 - makes its types known
-
-    update_as_it_was = ResourceMap.update
-    resolve_as_it_was = CloudFormationBackend._resolve_update_parameters
-
-    def active(resources: Mapping[str, Any], conditions: Mapping[str, bool]) -> dict[str, Any]:
-        """Return the resources whose condition holds."""
-        return {
-            name: resource
-            for name, resource in resources.items()
-            if "Condition" not in resource or conditions[resource["Condition"]]
-        }
-
-    def conditions_of(self: Any, template: dict[str, Any], parameters: dict[str, Any]) -> Mapping[str, bool]:
-        stack_name = self._parsed_resources["AWS::StackName"]
-        coming = ResourceMap(
-            self.stack_id,
-            stack_name,
-            parameters,
-            {},
-            self._region_name,
-            self._account_id,
-            template,
-            self.cross_stack_resources,
-        )
-        coming.load_mapping()
-        coming.load_parameters()
-        coming.load_conditions()
-        return coming.lazy_condition_map
-
-    def update(self: Any, template: dict[str, Any], parameters: dict[str, Any] | None = None) -> None:
-        before = active(self._resource_json_map, self.lazy_condition_map)
-        conditions = conditions_of(self, template, parameters or self.input_parameters)
-        after = active(template["Resources"], conditions)
-        self._resource_json_map = before
-        update_as_it_was(self, {**template, "Resources": after}, parameters)
-        for name in before.keys() - after.keys():
-            self._parsed_resources.pop(name, None)
-
-    def resolve(self: Any, instance: Any, incoming_params: list[dict[str, Any]]) -> dict[str, str]:
-        slots = getattr(instance, "template_dict", {}).get("Parameters", {})
-        defaults = {name: str(slot["Default"]) for name, slot in slots.items() if "Default" in slot}
-        instance.parameters = {**defaults, **instance.parameters}
-        return resolve_as_it_was(self, instance, incoming_params)
-
-    def create_key(cls: Any, resource_name: str, cloudformation_json: Any, *args: Any, **named: Any) -> Any:
-        properties = dict(cloudformation_json["Properties"])
-        tags = [{"TagKey": tag["Key"], "TagValue": tag["Value"]} for tag in properties.get("Tags", [])]
-        policy = json.dumps(properties["KeyPolicy"])
-        template = {
-            **cloudformation_json,
-            "Properties": {**properties, "Tags": tags, "KeyPolicy": policy},
-        }
-        return create_key_as_it_was(cls, resource_name, template, *args, **named)
-
-    def put_parameter(self: Any, **named: Any) -> Any:
-        if isinstance(named.get("tags"), dict):
-            named["tags"] = [{"Key": key, "Value": value} for key, value in named["tags"].items()]
-        return put_parameter_as_it_was(self, **named)
-
-    put_parameter_as_it_was: Any = SimpleSystemManagerBackend.put_parameter
-    SimpleSystemManagerBackend.put_parameter = put_parameter  # type: ignore[assignment,method-assign]
-    create_key_as_it_was = Key.create_from_cloudformation_json.__func__  # type: ignore[attr-defined]
-    Key.create_from_cloudformation_json = classmethod(create_key)  # type: ignore[assignment]
-    ResourceMap.update = update  # type: ignore[method-assign]
-    CloudFormationBackend._resolve_update_parameters = resolve  # type: ignore[method-assign]
-
-
 def main() -> None:
     """Serve until standard input ends or the process is killed."""
     import threading
@@ -176,6 +94,8 @@ def main() -> None:
         create_backend_app,
     )
     from werkzeug.serving import make_server
+
+    from tests.support.mended_moto import mend
 
     mend()
     server = make_server(
