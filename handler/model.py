@@ -22,7 +22,7 @@ from djl_python import Input, Output
 from djl_python.async_utils import create_non_stream_output, create_stream_chunk_output
 
 from openchatkit import build, options
-from openchatkit.errors import EngineFailed
+from openchatkit.errors import EngineFailed, reason
 from openchatkit.invocations import Answer, Answering, LastLine, StreamedAnswer, error_answer
 
 SERVER_STOP_S = 30  # for the server to end on SIGTERM, after a load that failed
@@ -51,7 +51,7 @@ async def _load(properties: Mapping[str, Any]) -> Answering:
     try:
         answering = await asyncio.to_thread(lambda: build.build_answering(options.settings_from(properties)))
     except BaseException as error:
-        _logger.critical("event=load_failed %s: %s", type(error).__name__, " ".join(str(error).split()))
+        _logger.critical("event=load_failed %s", reason(error))
         os.kill(_SERVER, signal.SIGTERM)
         await asyncio.sleep(SERVER_STOP_S)
         os.kill(_SERVER, signal.SIGKILL)

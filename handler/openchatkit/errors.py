@@ -100,3 +100,16 @@ class OutOfMemory(OpenChatKitError):
 
     status = 507
     code = "out_of_memory"
+
+
+def reason(error: BaseException) -> str:
+    """Return an error and its causes with their texts, on one line.
+
+    For what happens while the chatbot loads, before there are users: later such texts may quote them.
+    """
+    causes: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        causes.append(f"{type(cause).__name__}: {' '.join(str(cause).split())}")
+        cause = cause.__cause__
+    return "; because of ".join(causes)
