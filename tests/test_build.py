@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +113,9 @@ async def test_what_is_missing_is_named(build: Build, tmp_path: Path) -> None:
     (tmp_path / "broken.sqlite").write_bytes(b"this is no database" * 100)
     with pytest.raises(StoreUnavailable):
         await build(sqlite_path=tmp_path / "broken.sqlite")
+
+
+@pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed here")
+async def test_an_engine_that_is_not_installed_is_told(build: Build) -> None:
+    with pytest.raises(SettingsError, match="engine: vllm is not installed"):
+        await build(engine="vllm")

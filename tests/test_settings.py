@@ -54,3 +54,17 @@ def test_settings_are_frozen() -> None:
 
 def test_the_role_moderation_needs_no_chat_model() -> None:
     assert Settings.from_mapping({"role": "moderation"}).model == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("max_model_len", "1024"), ("quantization", "fp8"), ("speculation", "ngram")]
+)
+def test_what_only_vllm_has_is_refused_for_another_engine(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=f"{name}: only the engine vllm"):
+        Settings.from_mapping({"model": "m", name: value})
+    assert str(getattr(Settings.from_mapping({"model": "m", "engine": "vllm", name: value}), name)) == value
+
+
+def test_a_judge_may_not_take_all_the_memory() -> None:
+    with pytest.raises(SettingsError, match="moderation_gpu_memory"):
+        Settings.from_mapping({"model": "m", "gpu_memory_utilization": "0.25"})

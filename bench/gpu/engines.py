@@ -22,7 +22,6 @@ from openchatkit.ports import Engine, SamplingParameters
 
 Backend = Literal["vllm", "transformers"]
 
-REPLY_TOKENS = 128
 TEMPERATURE, TOP_K = 0.6, 40
 _numbers = itertools.count()
 
@@ -89,13 +88,16 @@ def _vllm(model: str, plan: Plan, *, random_weights: bool) -> Engine:
 class Alone:
     """The model alone, as its library serves it: nothing of ours on vLLM's way."""
 
-    def __init__(self, engine: Engine, tokenizer: PreTrainedTokenizerFast, backend: Backend) -> None:
+    def __init__(
+        self, engine: Engine, tokenizer: PreTrainedTokenizerFast, backend: Backend, reply_tokens: int
+    ) -> None:
         self._engine = engine
+        self._reply_tokens = reply_tokens
         self._tokenizer = tokenizer
         self._stream = self._vllm if backend == "vllm" else self._transformers
 
     async def ask(self, prompt: list[int]) -> Sample:
-        """Generate `REPLY_TOKENS` tokens."""
+        """Generate a reply of the bench's length."""
         began = time.perf_counter()
         first, tokens = 0.0, 0
         async for made in self._stream(prompt):
@@ -111,7 +113,7 @@ class Alone:
         asked = SamplingParams(
             temperature=TEMPERATURE,
             top_k=TOP_K,
-            max_tokens=REPLY_TOKENS,
+            max_tokens=self._reply_tokens,
             ignore_eos=True,
             output_kind=RequestOutputKind.DELTA,
         )
@@ -120,7 +122,7 @@ class Alone:
             yield len(output.outputs[0].token_ids)
 
     async def _transformers(self, prompt: list[int]) -> AsyncGenerator[int, None]:
-        asked = SamplingParameters(TEMPERATURE, TOP_K, 1.0, REPLY_TOKENS, 1.0, ())
+        asked = SamplingParameters(TEMPERATURE, TOP_K, 1.0, self._reply_tokens, 1.0, ())
         text = str(self._tokenizer.decode(prompt))
         async for chunk in self._engine.generate(text, asked, f"alone-{next(_numbers)}"):
             yield chunk.tokens

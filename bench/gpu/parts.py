@@ -17,7 +17,6 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from bench.gpu.engines import (
-    REPLY_TOKENS,
     Alone,
     Backend,
     Plan,
@@ -35,9 +34,12 @@ from openchatkit import prompt as prompts
 from openchatkit.ports import Engine, SamplingParameters
 
 DEMO_MODEL = ROOT / "local" / "demo_model"
+MOST_REQUESTS = 512
 CHAT_SHARE, JUDGE_SHARE = 0.62, 0.25
 PROMPT = 512
 OTHER_PROMPTS = (256, 1536)
+QUOTED_TOKENS = 128
+"""At most; the model ends its answers by itself."""
 TURNS = 8
 TURN_WORDS = 60
 """Of each question; with more of them the last turns would not fit the context and push out the first."""
@@ -52,7 +54,9 @@ class Scale:
     judge: Shape
     clients: Sequence[int]
     rounds: int
-    """Requests of each client, where there are many; one client alone has `SINGLE` times as many."""
+    """Requests of each client, where there are many; one client alone has `single`."""
+    single: int
+    reply_tokens: int
     vectors: int
     copy_bytes: int
     tiles: int
@@ -70,16 +74,45 @@ class Scale:
 
     def requests(self, clients: int) -> int:
         """Return how many requests make a run."""
-        return max(clients * self.rounds, SINGLE)
+        return max(min(clients * self.rounds, MOST_REQUESTS), self.single)
 
 
-SINGLE = 6
 FULL = Scale(
-    "vllm", CHAT, JUDGE, (1, 16, 64, 256), 3, 1_000_000, 1 << 32, 12, 28, 3, 12, "cuda", True, "float16"
+    backend="vllm",
+    chat=CHAT,
+    judge=JUDGE,
+    clients=(1, 16, 64, 256),
+    rounds=3,
+    single=6,
+    reply_tokens=128,
+    vectors=1_000_000,
+    copy_bytes=1 << 32,
+    tiles=12,
+    tiled_layers=28,
+    conversations=2,
+    quoted=12,
+    device="cuda",
+    compiled=True,
+    dtype="float16",
 )
 QUICK = replace(FULL, clients=(1, 64), rounds=2, conversations=1)
 DRY = Scale(
-    "transformers", TINY_CHAT, TINY_JUDGE, (1, 4), 1, 2_000, 1 << 20, 2, 11, 1, 2, "cpu", False, "float32"
+    backend="transformers",
+    chat=TINY_CHAT,
+    judge=TINY_JUDGE,
+    clients=(1, 2),
+    rounds=1,
+    single=2,
+    reply_tokens=24,
+    vectors=2_000,
+    copy_bytes=1 << 20,
+    tiles=2,
+    tiled_layers=11,
+    conversations=1,
+    quoted=2,
+    device="cpu",
+    compiled=False,
+    dtype="float32",
 )
 
 
@@ -123,16 +156,16 @@ async def seed(scale: Scale, record: Recorder) -> None:
             model.generate,
             tokens,
             attention_mask=torch.ones_like(tokens),
-            max_new_tokens=REPLY_TOKENS,
+            max_new_tokens=scale.reply_tokens,
             do_sample=True,
             temperature=0.6,
             top_k=40,
             pad_token_id=0,
         )
         walls.append(time.perf_counter() - began)
-        assert made.shape[1] == PROMPT + REPLY_TOKENS
+        assert made.shape[1] == PROMPT + scale.reply_tokens
     wall = statistics.median(walls[1:])
-    record.add("seed", "generate", tokens_per_s=REPLY_TOKENS / wall, wall_s=wall)
+    record.add("seed", "generate", tokens_per_s=scale.reply_tokens / wall, wall_s=wall)
     del model
     _let_go(scale)
 
@@ -209,7 +242,9 @@ async def _models(
         )
         record.say(f"the judge took {time.monotonic() - began:.0f} s to load; {_room(judging)}")
         began = time.monotonic()
-        library, encoder = await asyncio.to_thread(lambda: (RandomLibrary(scale.vectors), minilm()))
+        library, encoder = await asyncio.to_thread(
+            lambda: (RandomLibrary(scale.vectors), minilm(scale.chat.vocabulary))
+        )
         encode, search = await asyncio.to_thread(query_cost, encoder, library)
         record.add(
             "retrieval",
@@ -218,7 +253,9 @@ async def _models(
             encode_s=encode,
             search_s=search,
         )
-        turns = await stack.enter_async_context(whole_turns(chat, judging, folder, library, encoder))
+        turns = await stack.enter_async_context(
+            whole_turns(chat, judging, folder, library, encoder, scale.reply_tokens)
+        )
         yield _Loaded(chat, tokenizer, turns)
 
 
@@ -230,7 +267,7 @@ def _room(engine: Engine) -> str:
 async def _alone(
     scale: Scale, record: Recorder, part: str, loaded: _Loaded, clients: Sequence[int], others: Sequence[int]
 ) -> None:
-    alone = Alone(loaded.chat, loaded.tokenizer, scale.backend)
+    alone = Alone(loaded.chat, loaded.tokenizer, scale.backend, scale.reply_tokens)
 
     async def run(number_of: int, prompt: int, salt: int) -> Load:
         made = [
@@ -288,7 +325,7 @@ async def _conversations(scale: Scale, record: Recorder, chat: Engine, turns: Wh
                 if not caching and not await forget_prefixes(chat, scale.backend):
                     record.say("the prefix cache could not be emptied")
                 question = Texts(10**7 + 1000 * conversation + 100 * caching + turn).words(TURN_WORDS)
-                sample, session_id = await turns.turn(question, session_id, REPLY_TOKENS)
+                sample, session_id = await turns.turn(question, session_id)
                 by_turn.setdefault(turn, []).append((sample.first_token, sample.prompt_tokens))
         for turn, firsts in by_turn.items():
             record.add(
@@ -307,8 +344,8 @@ def quoting_prompt(number: int) -> str:
     passages = [
         _Text(
             f"{name} annual report",
-            f"{name} earned {310 + 37 * number + place} million euros in 2025 after {280 + place} million the "
-            "year before, as demand in its home market and in the regions around grew faster than costs.",
+            f"{name} earned {310 + 37 * number + place} million euros in 2025 after {280 + place} million "
+            "the year before, as demand in its home market and in the regions around grew faster than costs.",
         )
         for place, name in enumerate(names[first:] + names[:first])
     ]
@@ -327,7 +364,7 @@ class _Text:
 
 
 async def _quoted(engine: Engine, questions: int) -> tuple[list[str], dict[str, float | int]]:
-    asked = SamplingParameters(0.0, 0, 1.0, REPLY_TOKENS, 1.0, prompts.STOP_WORDS)
+    asked = SamplingParameters(0.0, 0, 1.0, QUOTED_TOKENS, 1.0, prompts.STOP_WORDS)
     replies, tokens, seconds, steps = [], 0, 0.0, 0
     for number in range(-2, questions):
         began = time.perf_counter()

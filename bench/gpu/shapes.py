@@ -20,6 +20,8 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerFast
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAINING_BYTES = 12_000_000
+LARGEST_VOCABULARY = 50_400
+"""Models of more than that have some tokens that no text has, as GPT-NeoX itself."""
 WORDS_FROM = ROOT / "docs" / "architecture.md"
 
 
@@ -85,6 +87,7 @@ _trained: dict[int, PreTrainedTokenizerFast] = {}
 
 def tokenizer_of(vocabulary: int) -> PreTrainedTokenizerFast:
     """Return a byte-level tokenizer of at most so many tokens. No token ends a text."""
+    vocabulary = min(vocabulary, LARGEST_VOCABULARY)
     if vocabulary not in _trained:
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

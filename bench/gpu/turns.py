@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import statistics
 import time
 from collections.abc import AsyncGenerator
@@ -18,7 +19,7 @@ import faiss
 import numpy as np
 from transformers import BertConfig, BertModel
 
-from bench.gpu.engines import REPLY_TOKENS, TEMPERATURE, TOP_K
+from bench.gpu.engines import TEMPERATURE, TOP_K
 from bench.gpu.load import Sample
 from bench.gpu.shapes import Texts, tokenizer_of
 from openchatkit import wire
@@ -76,15 +77,15 @@ class RandomLibrary:
         return Passage(str(row), self.name, f"Report {row}", texts.words(PASSAGE_WORDS), score)
 
 
-def minilm() -> SentenceEncoder:
-    """Return the sentence encoder, one with random weights of the same shape where it is not installed."""
+def minilm(vocabulary: int) -> SentenceEncoder:
+    """Return the sentence encoder; where it is not installed one of random weights and the same layers."""
     try:
         return SentenceEncoder.load(bundled_minilm_directory())
     except FileNotFoundError:
-        tokenizer = tokenizer_of(30_522)
+        tokenizer = copy.deepcopy(tokenizer_of(vocabulary))
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(0)
         config = BertConfig(
-            vocab_size=30_522, hidden_size=DIMENSION, num_hidden_layers=6, num_attention_heads=12,
+            vocab_size=vocabulary, hidden_size=DIMENSION, num_hidden_layers=6, num_attention_heads=12,
             intermediate_size=4 * DIMENSION,
         )  # fmt: skip
         model = BertModel(config)
@@ -116,7 +117,7 @@ class WholeTurns:
         number: int,
         *,
         words: int | None = None,
-        new_tokens: int = REPLY_TOKENS,
+        new_tokens: int | None = None,
         session_id: str | None = None,
     ) -> Sample:
         """Ask one question."""
@@ -125,7 +126,9 @@ class WholeTurns:
         )
         return sample
 
-    async def turn(self, question: str, session_id: str | None, new_tokens: int) -> tuple[Sample, str | None]:
+    async def turn(
+        self, question: str, session_id: str | None, new_tokens: int | None = None
+    ) -> tuple[Sample, str | None]:
         """Ask a question, in a session where there is one; returns the session too."""
         parameters = wire.Parameters(temperature=TEMPERATURE, top_k=TOP_K, max_new_tokens=new_tokens)
         request = wire.ChatRequest(inputs=question, session_id=session_id, parameters=parameters, stream=True)
@@ -154,7 +157,12 @@ class WholeTurns:
 
 @contextlib.asynccontextmanager
 async def whole_turns(
-    chat: Engine, judge: Engine, folder: Path, library: RandomLibrary, encoder: SentenceEncoder
+    chat: Engine,
+    judge: Engine,
+    folder: Path,
+    library: RandomLibrary,
+    encoder: SentenceEncoder,
+    reply_tokens: int,
 ) -> AsyncGenerator[WholeTurns, None]:
     """Compose the chatbot over two engines, which stay the caller's."""
     settings = Settings(
@@ -162,7 +170,7 @@ async def whole_turns(
         sqlite_path=folder / "conversations.sqlite",
         retrieval_min_score=-1,
         max_concurrent_turns=1024,
-        max_new_tokens=REPLY_TOKENS,
+        max_new_tokens=reply_tokens,
         prompt_format="openchatkit",
         moderation_timeout_s=MODERATION_TIMEOUT_S,
     )
