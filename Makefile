@@ -5,7 +5,7 @@ BIN   := $(VENV)/bin
 PORT  ?= 8080
 CODE  := app.py stacks handler container client local staging recipes bench scripts/cli_docs.py tests
 
-.PHONY: run test check format bench soak docs lock clean
+.PHONY: run test check format synth bench soak docs lock clean
 
 run: $(VENV)/.local        ## start the chatbot on http://127.0.0.1:$(PORT)
 	@$(BIN)/ock serve --port $(PORT)
@@ -24,6 +24,11 @@ format: $(VENV)/.dev       ## rewrite the code in the house style
 	$(BIN)/ruff check --fix-only --quiet $(CODE)
 	$(BIN)/ruff format $(CODE)
 
+synth: $(VENV)/.dev        ## the CDK app's templates into cdk.out: no account, no Docker, no network
+	@command -v node >/dev/null || { echo "make synth needs Node 20 or newer: the CDK's library runs on it" >&2; exit 1; }
+	@JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION=1 $(BIN)/python app.py --offline $(CONTEXT)
+	@echo "The templates are in cdk.out. Other settings: make synth CONTEXT='-c placement=colocated'"
+
 bench: $(VENV)/.local      ## the local turn: time to first token, tokens/s, 1 and 8 clients
 	$(BIN)/python -m bench.local_turn
 
@@ -37,7 +42,7 @@ lock: $(VENV)/.dev         ## compile requirements/*.in into pinned, hashed file
 	@sh scripts/lock
 
 clean:                     ## remove what the commands above made here
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) cdk.out .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(VENV)/.local: requirements/local.txt pyproject.toml scripts/setup
 	@sh scripts/setup $(VENV) local

@@ -29,6 +29,7 @@ RESERVED_SEQUENCES = 2
 ENGINE_OVERHEAD_BYTES = 1.5 * GIB
 """For a GPU: activations, CUDA graphs and the driver's context."""
 MAX_TOTAL_UTILIZATION = 0.95
+NETWORK_ID = "([0-9a-f]{8}|[0-9a-f]{17})"
 FP8_CAPABILITY = 8.0
 BYTES_PER_VALUE = 2
 """Of float16 and bfloat16, the types of weights that are not quantised and of keys and values."""
@@ -182,8 +183,8 @@ def _network(settings: DeploySettings) -> None:
         if ids and not given:
             raise ValueError(f"{name}: only for a VPC that is there (vpc=vpc-...)")
         for one in ids:
-            if not one.startswith(start):
-                raise ValueError(f"{name}: {one} is no id, those begin with {start}")
+            if not re.fullmatch(f"{start}{NETWORK_ID}", one):
+                raise ValueError(f"{name}: {one} is no id, those look like {start}0123456789abcdef0")
 
 
 def _schedule(settings: DeploySettings) -> None:

@@ -134,7 +134,13 @@ def _built_in_the_account(stack: ImageStack, storage: StorageStack) -> tuple[ecr
         key=storage.key,
         privileged=True,
     )
-    acknowledge(build, {"CB3": "Docker builds an image in privileged mode only."})
+    acknowledge(
+        build,
+        {
+            "CB3": "Docker builds an image in privileged mode only.",
+            "IAM5[Resource::*]": "ecr:GetAuthorizationToken knows no resource.",
+        },
+    )
     repository.grant_pull_push(build.project)
     build.project.add_to_role_policy(
         iam.PolicyStatement(

@@ -157,7 +157,7 @@ class DeploySettings(BaseModel):
     schedule_timezone: Annotated[str, Field(pattern=r"^[A-Za-z_]+(/[A-Za-z_+\-0-9]+)*$")] = "UTC"
 
     # network
-    vpc: Annotated[str, Field(pattern=r"^(off|create|vpc-[0-9a-f]{8,17})$")] = "off"
+    vpc: Annotated[str, Field(pattern=r"^(off|create|vpc-([0-9a-f]{8}|[0-9a-f]{17}))$")] = "off"
     """`off`: SageMaker's own network; `create`: a VPC without a way to the internet, with endpoints to the
     services in use; or the id of a VPC that is there."""
     vpc_subnets: Words = ()

@@ -12,7 +12,7 @@ FACTORS: Mapping[str, Mapping[str, Choice]] = {
     "vpc": {
         "off": {"vpc": "off"},
         "create": {"vpc": "create"},
-        "given": {"vpc": "vpc-0123abcd", "vpc_subnets": "subnet-1,subnet-2"},
+        "given": {"vpc": "vpc-0123abcd", "vpc_subnets": "subnet-0000000a,subnet-0000000b"},
     },
     "placement": {"variants": {"placement": "variants"}, "colocated": {"placement": "colocated"}},
     "weights": {

@@ -50,14 +50,14 @@ def test_the_command_lines_texts_become_values() -> None:
             "alarm_email": "",
             "tensor_parallel_degree": "",
             "vpc": "vpc-0123abcd",
-            "vpc_subnets": "subnet-1, subnet-2",
+            "vpc_subnets": "subnet-0000000a, subnet-0000000b",
             "chat_options": '{"retrieval_k": 4, "preamble": "Be brief.", "date_in_preamble": false}',
         }
     )
     assert settings.instances("chat") == (1, 3)
     assert settings.empty_on_destroy is False
     assert settings.alarm_email is None
-    assert settings.vpc_subnets == ("subnet-1", "subnet-2")
+    assert settings.vpc_subnets == ("subnet-0000000a", "subnet-0000000b")
     assert settings.chat_options == {
         "retrieval_k": "4",
         "preamble": "Be brief.",
@@ -141,9 +141,9 @@ def test_a_bad_value_is_refused_by_the_key_it_came_with(key: str, value: object)
         ({"placement": "colocated", "moderation_options": '{"dtype": "x"}'}, "moderation_options"),
         ({"vpc": "vpc-0123abcd"}, "vpc_subnets"),
         ({"vpc": "vpc-0123abcd", "vpc_subnets": "a"}, "vpc_subnets"),
-        ({"vpc_subnets": "subnet-1"}, "vpc_subnets"),
+        ({"vpc_subnets": "subnet-0000000a"}, "vpc_subnets"),
         (
-            {"vpc": "vpc-0123abcd", "vpc_subnets": "subnet-1", "vpc_security_groups": "x"},
+            {"vpc": "vpc-0123abcd", "vpc_subnets": "subnet-0000000a", "vpc_security_groups": "x"},
             "vpc_security_groups",
         ),
         ({"schedule_up": "cron(0 7 * * ? *)"}, "schedule_down"),

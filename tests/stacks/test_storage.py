@@ -88,12 +88,15 @@ def test_the_network_has_no_way_out() -> None:
 
 
 def test_a_network_that_is_there_gets_a_closed_security_group() -> None:
-    given = {"vpc": "vpc-0123abcd", "vpc_subnets": "subnet-1,subnet-2"}
+    given = {"vpc": "vpc-0123abcd", "vpc_subnets": "subnet-0000000a,subnet-0000000b"}
     group = synthesize(**PLAIN, **given).only("Storage", "AWS::EC2::SecurityGroup")["Properties"]
     assert group["VpcId"] == "vpc-0123abcd"
     assert "SecurityGroupIngress" not in group
     assert [(rule["FromPort"], rule["ToPort"]) for rule in group["SecurityGroupEgress"]] == [(443, 443)]
-    own = synthesize(**PLAIN, **given, vpc_security_groups="sg-1")
+    own = synthesize(**PLAIN, **given, vpc_security_groups="sg-0000000c")
     assert own.resources("Storage", "AWS::EC2::SecurityGroup") == []
     model = own.resources("Endpoint", "AWS::SageMaker::Model")[0]["Properties"]
-    assert model["VpcConfig"] == {"SecurityGroupIds": ["sg-1"], "Subnets": ["subnet-1", "subnet-2"]}
+    assert model["VpcConfig"] == {
+        "SecurityGroupIds": ["sg-0000000c"],
+        "Subnets": ["subnet-0000000a", "subnet-0000000b"],
+    }
