@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import hashlib
 import json
 import random
 import time
@@ -26,6 +27,7 @@ from recipes.demo_model.corpus.dialogues import NO_PASSAGE, NOT_FOUND, Turn, dia
 from recipes.demo_model.corpus.scenes import Passage
 
 HERE = Path(__file__).resolve().parent
+ORDERS = HERE / "natural_orders.json"
 LONGEST_REPLY = 130
 SEED = 90_001
 
@@ -125,11 +127,36 @@ def search_order(rows: list[dict[str, Any]]) -> list[list[int]]:
     return orders
 
 
+def kept_order(path: Path) -> list[list[int]]:
+    """Return `search_order` of a file, from `natural_orders.json` where that is of the same file.
+
+    A machine that trains has no encoder; `--orders` writes the file on one that has.
+    """
+    content = path.read_bytes()
+    kept = json.loads(ORDERS.read_text(encoding="utf-8")).get(path.name, {}) if ORDERS.exists() else {}
+    if kept.get("sha256") == hashlib.sha256(content).hexdigest():
+        found: list[list[int]] = kept["orders"]
+        return found
+    return search_order([json.loads(line) for line in content.decode().splitlines()])
+
+
+def keep_orders() -> None:
+    """Write the search order of the natural questions whose passages stand in random order."""
+    kept = {}
+    for name in ("dev", "test"):
+        path = HERE / f"natural_{name}.jsonl"
+        kept[path.name] = {
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "orders": kept_order(path),
+        }
+    ORDERS.write_text(json.dumps(kept) + "\n", encoding="utf-8")
+
+
 def natural_cases(path: Path, *, searched: bool = False) -> list[Case]:
     """Return the questions of a file that another hand wrote; `searched` orders their passages."""
     cases = []
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    for row, order in zip(rows, search_order(rows) if searched else [], strict=False):
+    for row, order in zip(rows, kept_order(path) if searched else [], strict=False):
         row["passages"] = [row["passages"][place] for place in order]
         row["passage"] = order.index(row["passage"] - 1) + 1 if row["passage"] else None
     preamble = render_preamble(DEFAULT_PREAMBLE, datetime.date(2026, 11, 22))
@@ -211,12 +238,18 @@ def evaluate(
 def main() -> None:
     """Score a model from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--orders", action="store_true", help="only write natural_orders.json anew")
     parser.add_argument("--number", type=int, default=300)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--show", default="")
     parser.add_argument("--searched", action="store_true", help="score with passages in search order as well")
     options = parser.parse_args()
+    if options.orders:
+        keep_orders()
+        return
+    if options.model is None:
+        parser.error("--model is missing")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     print(
         json.dumps(

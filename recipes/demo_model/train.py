@@ -244,7 +244,7 @@ def main(argv: list[str] | None = None) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     training = train(options, device)
     print(json.dumps(training), flush=True)
-    scores = evaluate(options.out, device, options.number, 200) if options.number else {}
+    scores = evaluate(options.out, device, options.number, 200, searched=True) if options.number else {}
     training |= {
         "device": torch.cuda.get_device_name() if device == "cuda" else "CPU",
         "total_seconds": round(time.perf_counter() - begun, 1),

@@ -28,7 +28,7 @@ from recipes.demo_model.corpus.template import (
 )
 from recipes.demo_model.corpus.values import fill
 
-FILES = ("stories1.txt", "stories2.txt", "stories3.txt", "stories4.txt")
+FILES = ("stories1.txt", "stories2.txt", "stories3.txt", "stories4.txt", "stories5.txt")
 TOLD = 0.62
 """Share of optional parts that are told."""
 SKIPPED = 0.2
