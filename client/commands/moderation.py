@@ -5,6 +5,8 @@ The plot is an SVG of what the terminal shows, written by Rich: bars, not curves
 
 from __future__ import annotations
 
+import io
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,20 +60,15 @@ def evaluate(target: Target, dataset: Path, as_one_json: bool, plot: Path | None
     shown = track(rows, "Judging", console=bar, disable=not bar.is_terminal, transient=True)
     judged = [_judge(target, row) for row in shown]
     figures = _figures(judged)
-    console = Console(width=WIDTH, record=plot is not None, no_color=not _colour(), highlight=False)
     if as_one_json:
         click.echo(as_json(figures))
-        if plot is None:
-            return
-        console.quiet = False
-        console.file = click.open_file("/dev/null", "w")
+    # Where standard output has the figures already, the report is drawn for the plot alone.
+    output = io.StringIO() if as_one_json else None
+    colour = wants_colour(sys.stdout)
+    console = Console(file=output, width=WIDTH, record=True, no_color=not colour, highlight=False)
     _show(console, judged, figures)
     if plot is not None:
         console.save_svg(str(plot), title=f"Moderation of {dataset.name}")
-
-
-def _colour() -> bool:
-    return wants_colour(click.get_text_stream("stdout"))
 
 
 def _judge(target: Target, row: Row) -> Judged:
