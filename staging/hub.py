@@ -114,6 +114,7 @@ class Hub:
 
         Raises:
             StagingError: the hub, the network, a full disk, or a checksum that differs.
+            OSError: the folder cannot be used.
         """
         if not files:
             return
@@ -184,10 +185,8 @@ class Hub:
             return StagingError(f"{name} has no revision {source.revision}")
         if status == httpx2.codes.UNAUTHORIZED:
             return StagingError("the hub refused the token")
-        kind = (
-            _Transient if status in RETRIED or status >= httpx2.codes.INTERNAL_SERVER_ERROR else StagingError
-        )
-        return kind(f"the hub answered {status} for {name}")
+        passing = status in RETRIED or status >= httpx2.codes.INTERNAL_SERVER_ERROR
+        return (_Transient if passing else StagingError)(f"the hub answered {status} for {name}")
 
 
 def disk_error(error: OSError) -> StagingError:
@@ -201,10 +200,7 @@ def disk_error(error: OSError) -> StagingError:
 def _check(folder: Path, file: RemoteFile) -> None:
     """Compare a file with the hub's checksum; one that differs is removed, so that a new run fetches it."""
     path = folder / file.path
-    try:
-        same = sha256_of(path) == file.sha256 if file.sha256 else git_blob_id(path) == file.blob_id
-    except OSError as error:
-        raise disk_error(error) from error
+    same = sha256_of(path) == file.sha256 if file.sha256 else git_blob_id(path) == file.blob_id
     if not same:
         path.unlink()
         raise StagingError(

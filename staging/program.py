@@ -78,9 +78,12 @@ def stage(job: Job, hub: Hub, bucket: Bucket) -> Report:
     if manifest is not None and manifest.covers(job.source, job.patterns) and bucket.holds(manifest):
         logger.info("already staged: %s", bucket.uri)
         return _report(bucket, manifest, uploaded=0)
-    with _working_directory(job) as folder:
-        run = _Run(job, hub, bucket, folder)
-        manifest = run.stage()
+    try:
+        with _working_directory(job) as folder:
+            run = _Run(job, hub, bucket, folder)
+            manifest = run.stage()
+    except OSError as error:  # of the hub and S3 there is none left here: it is the disk
+        raise disk_error(error) from error
     logger.info("staged: %s", bucket.uri)
     return _report(bucket, manifest, uploaded=run.uploaded)
 
@@ -166,10 +169,7 @@ class _Run:
         done = Counter()
         with Progress("converted", sum(item.remote.size for item in to_do), done):
             for item in to_do:
-                try:
-                    convert_shard(self._originals / item.remote.path, self._made / item.path)
-                except OSError as error:
-                    raise disk_error(error) from error
+                convert_shard(self._originals / item.remote.path, self._made / item.path)
                 done.add(item.remote.size)
 
     def _local_files(self, missing: Sequence[Wanted]) -> list[tuple[Path, StagedFile]]:
@@ -215,12 +215,8 @@ def _working_directory(job: Job) -> Iterator[Path]:
     """Give the folder of this source at this commit to one run alone; it goes when the run went well."""
     name = f"{job.source.kind}--{job.source.id.replace('/', '--')}--{job.source.revision}"
     folder = job.work_dir / name
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (job.work_dir / f"{name}.lock").open("w")
-    except OSError as error:
-        raise disk_error(error) from error
-    with lock:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (job.work_dir / f"{name}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

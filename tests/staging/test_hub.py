@@ -32,7 +32,16 @@ def test_a_connection_that_breaks_is_tried_again(bench: Bench, tmp_path: Path) -
     assert len(bench.hub.downloads("model.safetensors")) == 2
 
 
-def test_a_hub_in_trouble_is_waited_for(bench: Bench) -> None:
+def test_a_hub_in_trouble_is_waited_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)  # it waits too
+    repo = bench.hub.add_repo(MODEL, FILES)
+    bench.hub.faults.status = [503, 502, 429]
+    files = bench.reader().files(Source("model", MODEL, repo.commit))
+    assert {file.path for file in files} == set(FILES)
+    assert bench.hub.faults.status == []
+
+
+def test_an_answer_that_stays_is_not_asked_for_again(bench: Bench) -> None:
     repo = bench.hub.add_repo(MODEL, FILES)
     bench.hub.faults.status = [404]
     with pytest.raises(StagingError, match=r"^the hub answered 404 for model org/tiny-chat$"):

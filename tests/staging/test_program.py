@@ -252,3 +252,12 @@ def test_a_working_directory_that_cannot_be_made(bench: Bench, tmp_path: Path) -
     bench.work_dir = tmp_path / "file" / "work"
     with pytest.raises(StagingError, match="ENOTDIR"):
         bench.stage(repo)
+
+
+def test_a_folder_that_is_in_the_way(bench: Bench) -> None:
+    repo = bench.hub.add_repo(MODEL, safe_model())
+    folder = bench.work_dir / f"model--org--tiny-chat--{repo.commit}"
+    folder.mkdir(parents=True)
+    (folder / "hub").write_text("")
+    with pytest.raises(StagingError, match=rf"^{folder}/hub: EEXIST$"):
+        bench.stage(repo)
