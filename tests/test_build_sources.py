@@ -157,6 +157,8 @@ async def test_a_source_that_fails_costs_its_own_passages(
         ({"kind": "web", "engine": "brave", "key_variable": "NO_SUCH_KEY"}, "NO_SUCH_KEY"),
         ({"kind": "wikipedia", "origin": "s3://nowhere/x/"}, "NoSuchBucket"),
         ({"kind": "wikipedia", "origin": "ftp://x"}, "neither"),
+        ({"kind": "index", "name": "filings", "location": "/nowhere"}, "no manifest"),
+        ({"kind": "index", "name": "filings", "location": "s3://nowhere/x/"}, "NoSuchBucket"),
         (
             {"kind": "http", "name": "x", "url": "https://a.example/", "query_parameter": "q",
              "fields": {"results": "[", "text": "b"}},

@@ -16,12 +16,15 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from openchatkit.ports import Source
 from openchatkit.retrieval.encoder import SentenceEncoder
+from openchatkit.retrieval.live import LiveIndexSource, parse_place
+from openchatkit.retrieval.manifest import IndexUnusable
 from openchatkit.retrieval.origins import OriginUnusable, parse_origin
 from openchatkit.retrieval.sentence_table import TableUnusable
 from openchatkit.retrieval.sources.config import (
     AnyEntry,
     FeedEntry,
     HttpEntry,
+    IndexEntry,
     SourcesFile,
     WebEntry,
     WikipediaEntry,
@@ -70,6 +73,12 @@ def build_sources(
 
 
 def _build(entry: AnyEntry, file: SourcesFile, encoder: SentenceEncoder) -> Source:
+    if isinstance(entry, IndexEntry):
+        try:
+            place = parse_place(entry.location)
+            return LiveIndexSource.open(place, encoder=encoder, name=entry.name, refresh_s=entry.refresh_s)
+        except IndexUnusable as error:
+            raise SettingsError(f"sources: {entry.name}: {error}") from error
     if isinstance(entry, WikipediaEntry):
         return Rescored(_wikipedia(entry), encoder)
     timeout_s = entry.timeout_s or DEFAULT_TIMEOUT_S

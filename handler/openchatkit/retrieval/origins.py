@@ -167,7 +167,7 @@ class HubOrigin:
 
 
 class S3Origin:
-    """A prefix in S3 that `staging` has filled."""
+    """A prefix in S3 with a manifest: what `staging` has put there, or an index directory."""
 
     def __init__(self, client: S3Client, bucket: str, prefix: str) -> None:
         self._client = client
@@ -178,6 +178,15 @@ class S3Origin:
     def identity(self) -> str:
         """The prefix; and what its manifest said when it was read."""
         return f"s3://{self._bucket}/{self._prefix}/@{self._manifest[0]}"
+
+    def version(self) -> str:
+        """Return the ETag that the manifest has now; raises `OriginUnusable`."""
+        with self._aws_errors():
+            return self._client.head_object(Bucket=self._bucket, Key=f"{self._prefix}/{MANIFEST}")["ETag"]
+
+    def manifest(self) -> bytes:
+        """Return the manifest as it was when it was first read."""
+        return self._manifest[2]
 
     def files(self) -> tuple[RemoteFile, ...]:
         """Return all that the manifest names; raises `OriginUnusable`."""
@@ -202,15 +211,15 @@ class S3Origin:
         return _fetch_in_parts(file, folder, progress, read)
 
     @cached_property
-    def _manifest(self) -> tuple[str, tuple[RemoteFile, ...]]:
+    def _manifest(self) -> tuple[str, tuple[RemoteFile, ...], bytes]:
         with self._aws_errors():
             answer = self._client.get_object(Bucket=self._bucket, Key=f"{self._prefix}/{MANIFEST}")
             blob = answer["Body"].read(MAX_MANIFEST_BYTES)
         try:
-            entries = tuple(_manifest_entry(entry) for entry in json.loads(blob)["files"])
+            entries = tuple(_manifest_entry(entry) for entry in _listed(json.loads(blob)["files"]))
         except (ValueError, KeyError, TypeError) as error:
             raise OriginUnusable(f"s3://{self._bucket}/{self._prefix}/{MANIFEST} is no manifest") from error
-        return hashlib.sha256(blob).hexdigest()[:16], entries
+        return hashlib.sha256(blob).hexdigest()[:16], entries, blob
 
     @contextlib.contextmanager
     def _aws_errors(self) -> Iterator[None]:
@@ -225,6 +234,15 @@ class S3Origin:
             raise OriginUnusable(
                 f"s3://{self._bucket}/{self._prefix}/ could not be read: {type(error).__name__}"
             ) from error
+
+
+def _listed(files: dict[str, Any] | list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return a manifest's files as a list; an index's manifest has them by name."""
+    if isinstance(files, dict):
+        return [
+            {"name": name, "size": entry["bytes"], "sha256": entry["sha256"]} for name, entry in files.items()
+        ]
+    return list(files)
 
 
 def _manifest_entry(entry: dict[str, Any]) -> RemoteFile:

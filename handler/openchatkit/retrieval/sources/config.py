@@ -1,6 +1,8 @@
 """The file that names the sources beside the user's own documents.
 
     sources:
+      - kind: index
+        location: s3://my-bucket/indexes/filings/
       - kind: wikipedia
         origin: s3://my-bucket/indexes/ChristophSchuhmann/wikipedia-3sentence-level-retrieval-index/<commit>/
       - kind: web
@@ -58,6 +60,17 @@ class Entry(BaseModel):
 
     timeout_s: Seconds | None = None
     """Time budget of a query; None takes `retrieval_timeout_s`."""
+
+
+class IndexEntry(Entry):
+    """An index made by `ock index build`, followed while it is used."""
+
+    kind: Literal["index"]
+    name: Name
+    location: Annotated[str, Field(min_length=1, max_length=2048)]
+    """A folder, or `s3://<bucket>/<prefix>/`."""
+    refresh_s: Annotated[float, Field(ge=1, le=86_400)] = 20
+    """Seconds between two looks for a new state."""
 
 
 class WikipediaEntry(Entry):
@@ -145,7 +158,9 @@ class FeedEntry(Entry):
     keep_days: Annotated[float, Field(gt=0, le=3650)] = 90
 
 
-AnyEntry = Annotated[WikipediaEntry | WebEntry | HttpEntry | FeedEntry, Field(discriminator="kind")]
+AnyEntry = Annotated[
+    IndexEntry | WikipediaEntry | WebEntry | HttpEntry | FeedEntry, Field(discriminator="kind")
+]
 
 
 class SourcesFile(BaseModel):
