@@ -109,7 +109,7 @@ class VllmEngine:
         prepare_environment()
         try:
             engine = cls(AsyncLLM.from_engine_args(engine_arguments(model, options)))
-        except (OSError, ValueError, RuntimeError) as error:
+        except Exception as error:  # each of its parts fails in a way of its own
             raise EngineFailed(f"vLLM cannot run {model}; its own log says why") from error
         logger.info(
             "vllm's cache holds %d tokens, %.1f conversations of full length (%d tokens) at once",
@@ -256,8 +256,6 @@ class VllmEngine:
     def _as_ours(self, error: Exception) -> OpenChatKitError:
         if self._closed:
             return EngineFailed("the engine was closed")
-        if isinstance(error, OpenChatKitError):
-            return error
         chain = [error, error.__cause__]
         if any(isinstance(each, torch.OutOfMemoryError | MemoryError) for each in chain):
             return OutOfMemory("the accelerator has no memory left for this request")

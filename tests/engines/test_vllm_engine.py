@@ -1,0 +1,86 @@
+"""What is particular to vLLM; what every engine does stands in `tests/contract/test_engines.py`."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from openchatkit.errors import EngineFailed
+from tests.engines.models import parameters, tiny_model, tiny_tokenizer
+
+pytest.importorskip("vllm", reason="vLLM is not installed here")
+
+from vllm.sampling_params import RequestOutputKind
+
+from openchatkit.engines.vllm_engine import VllmEngine, VllmOptions, engine_arguments, sampling_params
+
+OPTIONS = VllmOptions(
+    dtype="float32", tensor_parallel_degree=1, memory_share=0.1, max_concurrent_requests=8, compiled=False
+)
+
+
+def save_tiny(folder: Path) -> str:
+    tiny_model("gpt_neox", 128).save_pretrained(str(folder))
+    tiny_tokenizer().save_pretrained(str(folder))
+    return str(folder)
+
+
+def test_options_are_vllms_arguments(tmp_path: Path) -> None:
+    options = VllmOptions(
+        revision="abc",
+        dtype="float16",
+        tensor_parallel_degree=4,
+        memory_share=0.6,
+        max_concurrent_requests=64,
+        max_model_len=1024,
+        prefix_caching=False,
+        quantization="fp8",
+        speculation="ngram",
+    )
+    arguments = engine_arguments("hub/id", options)
+    assert (arguments.tensor_parallel_size, arguments.gpu_memory_utilization) == (4, 0.6)
+    assert (arguments.max_num_seqs, arguments.max_model_len) == (64, 1024)
+    assert (arguments.revision, arguments.quantization) == ("abc", "fp8")
+    assert arguments.speculative_config["method"] == "ngram"
+    assert (arguments.enable_prefix_caching, arguments.enable_log_requests) == (False, False)
+    assert engine_arguments(str(tmp_path), OPTIONS).revision is None
+
+
+def test_sampling_is_said_in_vllms_terms() -> None:
+    asked = parameters(temperature=0.6, top_k=40, top_p=0.9, seed=3, stop=("never",), repetition_penalty=1.2)
+    params = sampling_params(asked, max_tokens=7)
+    assert (params.temperature, params.top_k, params.top_p, params.seed) == (0.6, 40, 0.9, 3)
+    assert (params.max_tokens, params.repetition_penalty, params.stop) == (7, 1.2, [])
+    assert params.output_kind is RequestOutputKind.DELTA
+
+
+def test_a_model_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(EngineFailed, match="cannot run"):
+        VllmEngine.load(str(tmp_path / "missing"), OPTIONS)
+
+
+async def test_requests_fail_when_vllms_process_dies(tmp_path: Path) -> None:
+    before = set(multiprocessing.active_children())
+    engine = await asyncio.to_thread(VllmEngine.load, save_tiny(tmp_path), OPTIONS)
+    (core,) = set(multiprocessing.active_children()) - before
+    stream = engine.generate("Revenue", parameters(max_new_tokens=400), "r")
+    await anext(stream)
+    assert core.pid is not None
+    os.kill(core.pid, signal.SIGKILL)
+    with pytest.raises(EngineFailed):
+        async for _ in stream:
+            pass
+    with pytest.raises(EngineFailed):
+        await anext(engine.generate("Revenue", parameters(), "later"))
+    with pytest.raises(EngineFailed):
+        await engine.score("Revenue", ["a", "b"])
+    assert engine.active_requests == 0
+    await engine.abort("r")
+    await engine.close()
+    core.join(60)
+    assert not core.is_alive()
