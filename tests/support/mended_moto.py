@@ -2,6 +2,7 @@
 
 - An update evaluates the template's conditions anew: what is switched off is deleted, what is switched on
   is created (moto compares templates only).
+- What moto cannot update stays as it was (moto loses it); log groups get their new retention.
 - A parameter that was left to its default has a previous value too: that default.
 - Keys and parameters of a template may carry tags, keys a policy (moto reads them in another form).
 - Buckets get their public access block and versioning, tables their expiry and recovery.
@@ -14,11 +15,13 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from moto.cloudformation import parsing
 from moto.cloudformation.models import CloudFormationBackend
 from moto.cloudformation.parsing import ResourceMap
 from moto.dynamodb.models import dynamodb_backends
 from moto.dynamodb.models.table import Table
 from moto.kms.models import Key
+from moto.logs.models import LogGroup, logs_backends
 from moto.s3.models import FakeBucket, s3_backends
 from moto.ssm.models import SimpleSystemManagerBackend
 
@@ -55,8 +58,28 @@ def _mend_updates() -> None:
         instance.parameters = {**defaults, **instance.parameters}
         return resolve_as_it_was(self, instance, incoming_params)
 
+    def update_one(logical_id: str, resource: Any, resources: Any, account_id: str, region_name: str) -> Any:
+        made = update_one_as_it_was(logical_id, resource, resources, account_id, region_name)
+        return resources[logical_id] if made is None else made
+
+    update_one_as_it_was = parsing.parse_and_update_resource
+    parsing.parse_and_update_resource = update_one
+    LogGroup.update_from_cloudformation_json = classmethod(_update_log_group)  # type: ignore[assignment]
     ResourceMap.update = update  # type: ignore[method-assign]
     CloudFormationBackend._resolve_update_parameters = resolve  # type: ignore[method-assign]
+
+
+def _update_log_group(
+    cls: Any,
+    original_resource: Any,
+    new_resource_name: str,
+    cloudformation_json: Any,
+    account_id: str,
+    region_name: str,
+) -> Any:
+    days = cloudformation_json["Properties"].get("RetentionInDays")
+    logs_backends[account_id][region_name].put_retention_policy(original_resource.name, days)
+    return original_resource
 
 
 def _active(resources: Mapping[str, Any], conditions: Mapping[str, bool]) -> dict[str, Any]:
