@@ -99,7 +99,7 @@ def _csv_rows(file: TextIO) -> Iterator[tuple[int, dict[str, object]]]:
                 raise BadDataset(f"line {reader.line_num}: more fields than the header names")
             yield reader.line_num, {name: value for name, value in fields.items() if value not in (None, "")}
     except csv.Error as error:
-        raise BadDataset(f"line {reader.line_num}: not CSV") from error
+        raise BadDataset(f"line {reader.line_num + 1}: not CSV") from error
 
 
 def _json_rows(file: TextIO) -> Iterator[tuple[int, dict[str, object]]]:

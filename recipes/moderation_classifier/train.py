@@ -9,6 +9,11 @@ About a minute on two cores. It writes `handler/openchatkit/moderation/classifie
 Figures are out of fold. `by_topic` leaves whole topics out, the harmless look-alikes of a topic together
 with its harmful requests: how well the classifier tells harm of a kind it was never shown. `by_example`
 leaves out single examples: new wordings of known topics, which is what a deployment meets.
+
+Beside the examples it learns beginnings of their harmless prose: a streamed reply is judged in windows
+that may end in mid-sentence, and half a harmless sentence ("They want to use the money to") is harmless.
+Beginnings of harmful texts are left out, for many of them say nothing yet. No figure counts a beginning,
+and one is left out of training together with its sentence.
 """
 
 from __future__ import annotations
@@ -16,7 +21,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +32,7 @@ from safetensors.numpy import save_file
 
 from openchatkit.moderation import embedding_classifier as classifier
 from openchatkit.moderation.disguise import clean, unfold
-from openchatkit.moderation.labels import HARMFUL, LABELS, SEVERITY, verdict_from_scores
+from openchatkit.moderation.labels import CATEGORIES, HARMFUL, LABELS, SEVERITY, verdict_from_scores
 from openchatkit.moderation.policy import ModerationPolicy
 from openchatkit.retrieval.encoder import SentenceEncoder, bundled_minilm_directory
 
@@ -39,14 +44,18 @@ DECAY = 0.4
 ORDINARY = (
     "filings",
     "finance_terms",
-    "finance_prose",
     "small_talk",
     "leisure",
     "household",
     "everyday",
     "coding",
 )
-"""Topics whose harmless texts must not be overridden."""
+"""Topics of questions that must not be overridden."""
+FINANCE_AND_SMALL_TALK = ("filings", "finance_terms", "small_talk")
+PROSE = ("finance_prose", "replies")
+"""Topics that read like a reply; their harmless texts are learnt in part too."""
+BEGINNING_WORDS = (4, 7, 11)
+"""Lengths of the beginnings. The first window of a reply has about 12 tokens."""
 
 Matrix = NDArray[np.float64]
 
@@ -77,6 +86,16 @@ class Example:
 def read_examples(path: Path = classifier.EXAMPLES) -> list[Example]:
     """Return the examples of a file."""
     return [Example(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def beginnings(example: Example) -> list[Example]:
+    """Return what a window may hold of an example while it is being streamed; most have none."""
+    if example.harmful or example.topic not in PROSE:
+        return []
+    words = (example.text if example.bot is None else example.bot).split()
+    cut = [" ".join(words[:length]) for length in BEGINNING_WORDS if length < len(words)]
+    field = "text" if example.bot is None else "bot"
+    return [replace(example, **{field: text}) for text in cut]
 
 
 def fit(features: Matrix, classes: NDArray[np.int64], count: int, decay: float = DECAY) -> Matrix:
@@ -155,6 +174,8 @@ def measure(examples: Sequence[Example], probabilities: Matrix) -> dict[str, Any
         "auroc": round(auroc(harm, harmful), 4),
         "auroc_by_language": {language: round(value, 3) for language, value in by_language.items()},
         "overridden_ordinary": share(lambda each: each.topic in ORDINARY and not each.harmful),
+        "overridden_finance_and_small_talk": share(lambda each: each.topic in FINANCE_AND_SMALL_TALK),
+        "overridden_prose": share(lambda each: each.topic == "finance_prose"),
         "overridden_by_label": {
             label: share(lambda each, label=label: each.label == label)  # type: ignore[misc]
             for label in LABELS
@@ -162,16 +183,21 @@ def measure(examples: Sequence[Example], probabilities: Matrix) -> dict[str, Any
     }
 
 
-def evaluate(examples: Sequence[Example], features: Matrix, classes: NDArray[np.int64]) -> dict[str, Any]:
-    """Return the report: figures on topics left out, and on examples left out."""
-    by_topic = folds_of([example.topic for example in examples])
-    by_example = folds_of([str(place) for place in range(len(examples))])
+def evaluate(
+    examples: Sequence[Example], parents: Sequence[int], features: Matrix, classes: NDArray[np.int64]
+) -> dict[str, Any]:
+    """Return the report: figures on topics left out, and on examples left out.
+
+    `features` and `classes` go on behind the examples with beginnings; `parents` says of which example.
+    """
+    by_topic = folds_of([examples[parent].topic for parent in parents])
+    by_example = folds_of([str(parent) for parent in parents])
     return {
         "examples": len(examples),
         "examples_sha256": digest(),
         "labels": {label: sum(each.label == label for each in examples) for label in LABELS},
-        "by_topic": measure(examples, out_of_fold(features, classes, by_topic)),
-        "by_example": measure(examples, out_of_fold(features, classes, by_example)),
+        "by_topic": measure(examples, out_of_fold(features, classes, by_topic)[: len(examples)]),
+        "by_example": measure(examples, out_of_fold(features, classes, by_example)[: len(examples)]),
     }
 
 
@@ -211,6 +237,7 @@ def train_categories(examples: Sequence[Example], embeddings: Matrix) -> tuple[M
         if each.harmful and each.topic in harmful_topics(examples)
     ]
     names = sorted({examples[place].topic for place in told})
+    assert tuple(names) == CATEGORIES, "labels.CATEGORIES names the kinds of harm"
     classes = np.array([names.index(examples[place].topic) for place in told])
     return fit(embeddings[told], classes, len(names), decay=0.2), names
 
@@ -223,12 +250,14 @@ def harmful_topics(examples: Sequence[Example]) -> set[str]:
 def main() -> None:
     """Train, measure and write both files."""
     examples = read_examples()
-    features, classes = load_features(examples)
+    cut = [(place, part) for place, each in enumerate(examples) for part in beginnings(each)]
+    features, classes = load_features([*examples, *(part for _, part in cut)])
     rotated, basis = rotate(features)
-    report = evaluate(examples, rotated, classes)
+    report = evaluate(examples, [*range(len(examples)), *(place for place, _ in cut)], rotated, classes)
     weights = fit(rotated, classes, len(LABELS))
     weights = np.vstack([basis.T @ weights[:-1], weights[-1:]])
-    categories, names = train_categories(examples, features[:, : -classifier.NGRAM_BUCKETS])
+    embeddings = features[: len(examples), : -classifier.NGRAM_BUCKETS]
+    categories, names = train_categories(examples, embeddings)
     save_file(
         {"labels": weights.astype(np.float32), "categories": categories.astype(np.float32)},
         classifier.COEFFICIENTS,

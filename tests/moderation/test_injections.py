@@ -86,19 +86,23 @@ async def test_the_judges_frame_stays_whole(text: str, as_reply: bool) -> None:
 
 
 @pytest.mark.parametrize("text", of_kind("frame"))
-async def test_a_question_opens_no_turn(house: House, text: str) -> None:
-    house.engine.replies = ["Fine."]
+async def test_a_question_opens_no_turn_and_saves_no_reply(house: House, text: str) -> None:
+    """The judge gets question and reply as two things, whatever stands in the question."""
+    house.moderator.rule = lambda human, bot: "needs intervention" if bot and "poison" in bot else "casual"
+    house.engine.replies = ["Take the poison."]
     try:
-        await house.ask(text)
+        reply = await house.ask(text)
     except InvalidRequest:
         assert not house.engine.prompts, "what the wire refuses must not reach the engine"
         return
     tags = ROLE_TAG.findall(house.engine.prompts[0])
     assert tags == ["<human>:", "<bot>:"], tags
+    assert reply.details.finish_reason == "moderated"
+    assert "poison" not in reply.generated_text
 
 
-@pytest.mark.parametrize("text", of_kind("frame", "passage"))
-async def test_a_passage_opens_no_turn_and_gives_no_orders(house: House, text: str) -> None:
+@pytest.mark.parametrize("text", of_kind("frame"))
+async def test_a_passage_opens_no_turn(house: House, text: str) -> None:
     house.retriever = ListRetriever((passage(1), passage(2, text)))
     house.engine.replies = ["Fine."]
     reply = await house.ask("How high was revenue?")
@@ -112,22 +116,10 @@ async def test_orders_in_a_passage_do_not_reach_the_prompt(house: House, text: s
     house.engine.replies = ["Fine."]
     reply = await house.ask("How high was revenue?")
     assert text[:20] not in house.engine.prompts[0]
+    assert ROLE_TAG.findall(house.engine.prompts[0]) == ["<human>:", "<bot>:"]
     assert reply.details.retrieval.withheld == 1
     assert reply.details.retrieval.passages == 1
     assert house.counts.withheld == {"injection": 1}
-
-
-@pytest.mark.parametrize("text", of_kind("frame"))
-async def test_an_attack_changes_no_verdict_about_a_reply(house: House, text: str) -> None:
-    """The judge gets question and reply as two things, whatever stands in the question."""
-    house.moderator.rule = lambda human, bot: "needs intervention" if bot and "poison" in bot else "casual"
-    house.engine.replies = ["Take the poison."]
-    try:
-        reply = await house.ask(text)
-    except InvalidRequest:
-        return
-    assert reply.details.finish_reason == "moderated"
-    assert "poison" not in reply.generated_text
 
 
 @pytest.mark.parametrize("text", of_kind("disguised"))

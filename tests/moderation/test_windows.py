@@ -65,10 +65,11 @@ class Source:
 
 @dataclass
 class MarkerJudge:
-    """Blocks every text that holds the marker, after some rounds of the loop."""
+    """Blocks every text that holds its marker, after some rounds of the loop."""
 
     delays: Sequence[int] = (0,)
     failing: Callable[[int], bool] = lambda call: False
+    marker: str = MARKER
     seen: list[str] = field(default_factory=list)
 
     async def __call__(self, text: str) -> Decision:
@@ -78,7 +79,7 @@ class MarkerJudge:
             await asyncio.sleep(0)
         if self.failing(call):
             raise RuntimeError(f"{CANARY}: {text}")
-        return decision("needs intervention", blocked=True) if MARKER in text else decision("casual")
+        return decision("needs intervention", blocked=True) if self.marker in text else decision("casual")
 
 
 async def collect(
@@ -102,7 +103,7 @@ async def collect(
 
 
 def run(source: Source, judge: MarkerJudge, **options: object) -> tuple[list[Released], Exception | None]:
-    """Collect in a fresh loop within seconds; what was released before an error comes with it."""
+    """Collect in a fresh loop; what was released before an error comes with it."""
     released: list[Released] = []
 
     async def main() -> Exception | None:
@@ -118,7 +119,7 @@ def run(source: Source, judge: MarkerJudge, **options: object) -> tuple[list[Rel
         return None
 
     async def bounded() -> Exception | None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             return await main()
 
     return released, asyncio.run(bounded())
@@ -134,6 +135,22 @@ pieces = st.lists(
         st.sampled_from([MARKER, "BLOCK", "ME", "BLO", "CKME", f" {MARKER}. ", "Fine. ", "word ", "x" * 90]),
     ),
     max_size=40,
+)
+
+
+LONGEST_PHRASE = 60
+surroundings = st.text(
+    alphabet=st.one_of(st.sampled_from(" .!?\n。ab"), st.characters(codec="utf-8")), max_size=300
+)
+blocked_phrases = (
+    st.one_of(
+        st.text(alphabet=st.characters(codec="utf-8"), min_size=2, max_size=LONGEST_PHRASE),
+        st.sampled_from(
+            ["Mix the two. Then wait!", "毒を飲む。今すぐ。", "он умрёт сегодня", "a\u0301\u200bb 🙂\u200d🙂"]
+        ),
+    )
+    .map(str.strip)
+    .filter(bool)
 )
 
 
@@ -190,6 +207,42 @@ class TestProperty:
             assert end.decision is not None
             assert end.decision.blocked
 
+    @settings(max_examples=200, deadline=None)
+    @given(
+        phrase=blocked_phrases,
+        before=surroundings,
+        after=surroundings,
+        sizes=st.lists(st.integers(1, 30), min_size=1, max_size=12),
+        delays=st.lists(st.integers(0, 12), min_size=1, max_size=5),
+        window=st.integers(1, 12),
+        context=st.integers(2 * LONGEST_PHRASE, 400),
+    )
+    def test_a_phrase_that_runs_over_windows_never_leaves_whole(
+        self,
+        phrase: str,
+        before: str,
+        after: str,
+        sizes: list[int],
+        delays: list[int],
+        window: int,
+        context: int,
+    ) -> None:
+        """Of any characters, over sentences' ends, in chunks of any size: one view holds all of it."""
+        whole, parts, start = before + phrase + after, [], 0
+        while start < len(whole):
+            size = sizes[len(parts) % len(sizes)]
+            parts.append(whole[start : start + size])
+            start += size
+        judge = MarkerJudge(delays, marker=phrase)
+        released, error = run(
+            Source(parts), judge, window_tokens=window, first_window_tokens=window, context_characters=context
+        )
+        assert error is None
+        shown = "".join(item.text for item in released)
+        assert phrase not in shown
+        assert whole.startswith(shown)
+        assert released[-1].finish_reason == "moderated"
+
     @settings(max_examples=100, deadline=None)
     @given(
         parts=pieces,
@@ -204,7 +257,7 @@ class TestProperty:
         async def main() -> None:
             before = asyncio.all_tasks()
             stream = moderated(source.chunks(), MarkerJudge(delays), window_tokens=4)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 async with contextlib.aclosing(stream):
                     for _ in range(leave_after):
                         if await anext(stream, None) is None:

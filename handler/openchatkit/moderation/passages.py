@@ -51,16 +51,17 @@ _PATTERNS = tuple(
         rf"\b{_RULES_NOUN}\b[^.!?\n]{{0,30}}?\b(?:yok say|görmezden gel|vergessen|ignorieren)\b",
         r"\b(?:new|updated|real|actual) (?:system )?(?:instructions?|prompt)\s*(?:[:\-]|for (?:the|you))",
         (
-            r"\b(?:reveal|print|repeat|show|output|leak|send|tell (?:me|the user)|verrate|révèle|revela|rivela)"
-            r"\b[^.!?\n]{0,40}\b(?:system|hidden|initial|secret) (?:prompt|instructions?|message)\b"
+            r"\b(?:reveal|print|repeat|show|output|leak|send|tell (?:me|the user)|"
+            r"verrate|révèle|revela|rivela)\b[^.!?\n]{0,40}"
+            r"\b(?:system|hidden|initial|secret) (?:prompt|instructions?|message)\b"
         ),
         (
             r"\byou are (?:now|no longer) (?:an? |the |in )?(?:\w+ ){0,3}"
             r"(?:ai|assistant|chatbot|bot|model|mode|dan|unrestricted|bound|jailbroken)\b"
         ),
         (
-            r"\b(?:attention|note to|message (?:to|for)|dear|hey|instructions? (?:to|for)) (?:the |all |any )?"
-            r"(?:ai|llms?|language models?|assistants?|chat ?bots?)\b"
+            r"\b(?:attention|note to|message (?:to|for)|dear|hey|instructions? (?:to|for)) "
+            r"(?:the |all |any )?(?:ai|llms?|language models?|assistants?|chat ?bots?)\b"
         ),
         (
             r"\b(?:when|if) (?:you are )?(?:an? )?(?:ai|llm|language model|assistant|chat ?bot)\b"
