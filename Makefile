@@ -26,7 +26,7 @@ format: $(VENV)/.dev       ## rewrite the code in the house style
 
 synth: $(VENV)/.dev        ## the CDK app's templates into cdk.out: no account, no Docker, no network
 	@command -v node >/dev/null || { echo "make synth needs Node 20 or newer: the CDK's library runs on it" >&2; exit 1; }
-	@JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION=1 $(BIN)/python app.py --offline $(CONTEXT)
+	@JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION=20 $(BIN)/python app.py --offline $(CONTEXT)
 	@echo "The templates are in cdk.out. Other settings: make synth CONTEXT='-c placement=colocated'"
 
 bench: $(VENV)/.local      ## the local turn: time to first token, tokens/s, 1 and 8 clients

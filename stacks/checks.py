@@ -53,7 +53,7 @@ RESERVED_OPTIONS = frozenset(
         "moderation_endpoint",
         "moderation_variant",
     }
-    | {"moderation_gpu_memory_utilization", "moderation_tensor_parallel_degree", "moderation_revision"}
+    | {"moderation_gpu_memory", "moderation_revision"}
     | {"store", "table_name", "create_table"}
 )
 """Settings of the handler that the stacks set."""
@@ -96,6 +96,12 @@ def _degree(settings: DeploySettings, role: Role) -> None:
     degree = settings.degree(role)
     if degree > kind.gpus:
         raise ValueError(f"{name}: {degree}, but {kind.name} has {kind.gpus} GPU{'s'[: kind.gpus > 1]}")
+    if (
+        role == "moderation"
+        and settings.placement == "colocated"
+        and settings.moderation_tensor_parallel_degree
+    ):
+        raise ValueError(f"{name}: placement=colocated shares the GPUs of tensor_parallel_degree")
     facts = settings.facts(role)
     if facts and facts.heads % degree:
         raise ValueError(

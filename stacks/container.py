@@ -20,7 +20,7 @@ JAVA_OPTS = (
     # The image's own flags, which setting the variable would drop.
     "-Xmx1g -Xms1g -XX:+ExitOnOutOfMemoryError -Dai.djl.util.cuda.fork=true "
     # Answers are relayed by the common pool, one thread each, and /ping runs there too: with a thread a
-    # processor, some streams would make the health check late. Measured: docs/decisions/0009.
+    # processor, some streams would make the health check late. Measured: docs/decisions/0009-deployment.md.
     "-Djava.util.concurrent.ForkJoinPool.common.parallelism=256"
 )
 CHUNKED_READ_TIMEOUT_S = 120

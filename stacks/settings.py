@@ -127,7 +127,7 @@ class DeploySettings(BaseModel):
     tensor_parallel_degree: Degree = None
     """GPUs that share the chat model; None: all of the instance."""
     moderation_tensor_parallel_degree: Degree = None
-    """The same for the moderation model."""
+    """The same for the moderation model on instances of its own."""
     gpu_memory_utilization: Annotated[Share | None, BeforeValidator(_absent_if_empty)] = None
     """Share of each GPU that the chat model's engine takes; None: 0.9, and 0.62 where `placement` is
     `colocated`."""
@@ -275,7 +275,8 @@ class DeploySettings(BaseModel):
 
     def degree(self, role: Literal["chat", "moderation"]) -> int:
         """Return how many GPUs share a role's model."""
-        given = self.tensor_parallel_degree if role == "chat" else self.moderation_tensor_parallel_degree
+        shared = role == "chat" or self.placement == "colocated"
+        given = self.tensor_parallel_degree if shared else self.moderation_tensor_parallel_degree
         return given or self.instance_type(role).gpus
 
     def utilization(self, role: Literal["chat", "moderation"]) -> float:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 # The library runs on the Node that is here; an old one is the machine's matter, not the templates'.
-os.environ.setdefault("JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION", "1")
+os.environ.setdefault("JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION", "20")
 # The CDK's own linter takes seconds to start; cfn-lint looks at the same templates.
 os.environ.setdefault("CDK_VALIDATION", "false")
 

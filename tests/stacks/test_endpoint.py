@@ -8,6 +8,7 @@ import pytest
 from client.stacks import ENABLED_PARAMETER
 from openchatkit.options import settings_from
 from stacks.bundle import HANDLER
+from stacks.checks import RESERVED_OPTIONS
 from tests.stacks.synthesis import PLAIN, REVISION, Synthesis, synthesize
 
 SCALED = {**PLAIN, "chat_instances_max": 4, "moderation_instances_max": 2}
@@ -120,6 +121,13 @@ def test_the_handler_understands_what_it_is_told(context: Mapping[str, object]) 
         assert settings.engine == found.settings.engine
     # A chatbot on SageMaker keeps its conversations outside and is moderated by the other model.
     assert settings.moderation in ("remote", "causal_lm")
+
+
+@pytest.mark.parametrize("context", [PLAIN, COLOCATED], ids=["variants", "colocated"])
+def test_what_the_stacks_set_cannot_be_set_beside_them(context: Mapping[str, object]) -> None:
+    for environment in environments(synthesize(**context)).values():
+        sent = {key.removeprefix("OPTION_").lower() for key in environment if key.startswith("OPTION_")}
+        assert {key.removeprefix("ock_") for key in sent} - {"model_id"} <= RESERVED_OPTIONS
 
 
 def test_a_misspelt_option_would_be_refused() -> None:

@@ -127,6 +127,10 @@ def test_a_bad_value_is_refused_by_the_key_it_came_with(key: str, value: object)
         ({"tensor_parallel_degree": 3}, "tensor_parallel_degree"),
         ({"tensor_parallel_degree": 8}, "tensor_parallel_degree"),
         ({"moderation_tensor_parallel_degree": 2}, "moderation_tensor_parallel_degree"),
+        (
+            {"placement": "colocated", "moderation_tensor_parallel_degree": 2},
+            "moderation_tensor_parallel_degree",
+        ),
         ({"max_model_len": 4096}, "max_model_len"),
         ({"chat_instance_type": "ml.g4dn.12xlarge", "dtype": "bfloat16"}, "dtype"),
         ({"chat_instance_type": "ml.g4dn.12xlarge", "quantization": "fp8"}, "quantization"),
