@@ -63,7 +63,7 @@ def _mend_updates() -> None:
         return resources[logical_id] if made is None else made
 
     update_one_as_it_was = parsing.parse_and_update_resource
-    parsing.parse_and_update_resource = update_one
+    parsing.parse_and_update_resource = update_one  # type: ignore[assignment]
     LogGroup.update_from_cloudformation_json = classmethod(_update_log_group)  # type: ignore[assignment]
     ResourceMap.update = update  # type: ignore[method-assign]
     CloudFormationBackend._resolve_update_parameters = resolve  # type: ignore[method-assign]
