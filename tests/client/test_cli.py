@@ -59,6 +59,12 @@ def test_a_client_command_imports_neither_the_chatbot_nor_the_host(name: str) ->
     assert not {"openchatkit", "local", "torch", "fastapi"} & imported_by(f"import client.commands.{name}")
 
 
+@pytest.mark.parametrize("name", ["cost", "doctor", "down", "stage", "sweep", "up"])
+def test_an_operating_command_needs_no_cdk(name: str) -> None:
+    heavy = {"aws_cdk", "openchatkit", "local", "torch", "fastapi", "huggingface_hub"}
+    assert not heavy & imported_by(f"import client.commands.{name}")
+
+
 def test_serve_becomes_the_local_host() -> None:
     code = "from client.cli import main; main(prog_name='ock')"
     result = run("-c", code, "serve", "--help")
