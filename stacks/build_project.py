@@ -21,6 +21,8 @@ LEFT_OUT = ["**/__pycache__", "**/*.pyc", "**/.*"]
 BUILD_LIMIT = Duration.hours(3)
 WAIT_LIMIT = Duration.minutes(55)
 """CloudFormation gives a custom resource one hour."""
+PYTHON = "3.12"
+"""One that CodeBuild's image has and the requirements are compiled for."""
 POLL_EVERY = Duration.seconds(20)
 CALL_LIMIT = Duration.minutes(2)
 
@@ -66,7 +68,13 @@ class BuildProject(Construct):
                 {
                     "version": "0.2",
                     "env": {"shell": "bash"},
-                    "phases": {"install": {"commands": list(install)}, "build": {"commands": list(commands)}},
+                    "phases": {
+                        "install": {
+                            "runtime-versions": {"python": PYTHON},
+                            "commands": [_apart(script) for script in install],
+                        },
+                        "build": {"commands": [_apart(script) for script in commands]},
+                    },
                 }
             ),
             encryption_key=key,
@@ -122,3 +130,8 @@ class BuildProject(Construct):
         # The project's and the function's rights are resources of their own.
         build.node.add_dependency(self.project, waiting)
         return build
+
+
+def _apart(script: str) -> str:
+    # CodeBuild runs all commands in one shell, its own: options and exits must stay inside.
+    return f"(\n{script})"
