@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -12,6 +13,8 @@ from client.terminal import Screen, as_json, one_line
 
 MAX_TEXTS = 64
 """Most texts of one request, by the wire."""
+MAX_CHARACTERS = 100_000
+"""Of the texts of one request together: it stays far below the wire's bytes and SageMaker's 60 s."""
 
 
 @click.command(short_help="Judge texts.")
@@ -33,14 +36,25 @@ def moderate(target: Target, texts: tuple[str, ...], path: Path | None, as_json_
     if not judged:
         raise click.UsageError("give a TEXT or --file")
     screen = Screen()
-    for start in range(0, len(judged), MAX_TEXTS):
-        batch = judged[start : start + MAX_TEXTS]
+    for batch in batches(judged):
         reply = target.endpoint.invoke({"requestType": "MODERATE", "inputs": batch})
         for text, verdict in zip(batch, reply["verdicts"], strict=True):
             if as_json_lines:
                 click.echo(as_json({name: verdict[name] for name in ("label", "scores", "harm")}))
             else:
                 screen.line(f"{verdict['label']:<24} {verdict['harm']:.2f}  {one_line(text, 60)}")
+
+
+def batches(texts: Sequence[str]) -> Iterator[list[str]]:
+    """Yield the texts in order, as many together as one request may hold, at least one."""
+    batch: list[str] = []
+    for text in texts:
+        if batch and (len(batch) == MAX_TEXTS or sum(map(len, batch)) + len(text) > MAX_CHARACTERS):
+            yield batch
+            batch = []
+        batch.append(text)
+    if batch:
+        yield batch
 
 
 def read_texts(path: Path) -> list[str]:
@@ -51,7 +65,8 @@ def read_texts(path: Path) -> list[str]:
     """
     try:
         with click.open_file(str(path), encoding="utf-8") as file:
-            lines = [line for line in file.read().splitlines() if line.strip()]
+            # Not splitlines: a text may hold other line breaks, such as U+2028.
+            lines = [line for line in file.read().split("\n") if line.strip()]
     except UnicodeDecodeError as error:
         raise click.UsageError(f"{path} is not text in UTF-8") from error
     return [_text_of(line) for line in lines] if path.suffix == ".jsonl" else lines

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from client.commands.moderate import MAX_CHARACTERS, batches
 from tests.client.conftest import Run
 from tests.house import House
 from tests.local.live import LiveHost
@@ -37,6 +38,32 @@ def test_a_file_of_lines(ock: Run, tmp_path: Path) -> None:
     path.write_text("fine\n\nbad\n" * 50, encoding="utf-8")
     lines = ock("moderate", "--json", "--file", str(path)).stdout.splitlines()
     assert [json.loads(line)["label"] for line in lines] == ["casual", "needs caution"] * 50
+
+
+def test_long_texts_go_in_several_requests(
+    ock: Run, tmp_path: Path, live_house: tuple[House, LiveHost]
+) -> None:
+    path = tmp_path / "texts.txt"
+    texts = [f"{number} {'word ' * 3_000}bad" for number in range(20)]
+    path.write_text("\n".join(texts), encoding="utf-8")
+    assert [len(batch) for batch in batches(texts)] == [6, 6, 6, 2]
+    lines = ock("moderate", "--json", "--file", str(path)).stdout.splitlines()
+    assert [json.loads(line)["label"] for line in lines] == ["needs caution"] * 20
+    assert [human for human, _ in live_house[0].moderator.judged] == texts
+
+
+def test_batches_hold_every_text_once() -> None:
+    texts = [str(number) for number in range(130)] + ["x" * 2 * MAX_CHARACTERS, "y"]
+    found = list(batches(texts))
+    assert [text for batch in found for text in batch] == texts
+    assert [len(batch) for batch in found] == [64, 64, 2, 1, 1]
+
+
+def test_a_line_of_a_file_ends_at_a_line_feed_only(ock: Run, tmp_path: Path) -> None:
+    path = tmp_path / "texts.jsonl"
+    path.write_text('{"text": "one\u2028bad"}\n', encoding="utf-8")
+    lines = ock("moderate", "--json", "--file", str(path)).stdout.splitlines()
+    assert [json.loads(line)["label"] for line in lines] == ["needs caution"]
 
 
 def test_a_file_of_objects(ock: Run, tmp_path: Path) -> None:
