@@ -30,7 +30,9 @@ def save_tiny(folder: Path) -> str:
     return str(folder)
 
 
-def test_options_are_vllms_arguments(tmp_path: Path) -> None:
+def test_options_are_vllms_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Offline, vLLM looks for a hub's model on the disk as soon as it hears its name.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     options = VllmOptions(
         revision="abc",
         dtype="float16",
