@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoTokenizer, GPTNeoXForCausalLM
 
-from recipes.demo_model.evaluate import evaluate
+from recipes.demo_model.evaluate import ORDERS, evaluate
 from recipes.demo_model.model import Muon, new_model, packed_loss
 from recipes.demo_model.probe import Probe
 from recipes.demo_model.stream import Batch, Stream
@@ -214,7 +214,7 @@ def arguments() -> argparse.ArgumentParser:
     """Return the parser of the command line; the defaults are the recipe."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, default=430.0, help="of training; the rest comes on top")
+    parser.add_argument("--seconds", type=float, default=420.0, help="of training; the rest comes on top")
     parser.add_argument("--start", type=Path, help="a saved model to go on from")
     parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 1))
@@ -244,7 +244,9 @@ def main(argv: list[str] | None = None) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     training = train(options, device)
     print(json.dumps(training), flush=True)
-    scores = evaluate(options.out, device, options.number, 200, searched=True) if options.number else {}
+    scores: dict[str, Any] = {}
+    if options.number:
+        scores = evaluate(options.out, device, options.number, 200, searched=ORDERS.exists())
     training |= {
         "device": torch.cuda.get_device_name() if device == "cuda" else "CPU",
         "total_seconds": round(time.perf_counter() - begun, 1),
