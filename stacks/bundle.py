@@ -18,9 +18,8 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
-Role = Literal["chat", "moderation"]
+from stacks.models import Role
 
 HANDLER = Path(__file__).resolve().parent.parent / "handler"
 """Where the handler's files lie in this checkout."""

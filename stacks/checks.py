@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import re
 import zoneinfo
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from stacks.instances import GIB, INSTANCE_TYPES
+from stacks.models import Role
 
 if TYPE_CHECKING:
     from stacks.settings import DeploySettings
-
-Role = Literal["chat", "moderation"]
 
 IMAGE_URI = re.compile(r"[\w.-]+(:\d+)?/[\w./-]+(:[\w.-]+|@sha256:[0-9a-f]{64})")
 

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
+from stacks.models import Role
 from stacks.settings import DeploySettings
-
-Role = Literal["chat", "moderation"]
 
 MODERATION_VARIANT = "moderation"
 JAVA_OPTS = (

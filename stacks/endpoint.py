@@ -12,8 +12,9 @@ from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
 from stacks.container import Surroundings
-from stacks.handler_model import HandlerModel, Role
+from stacks.handler_model import HandlerModel
 from stacks.image import ImageStack
+from stacks.models import Role
 from stacks.roll_out import RollbackAlarms, deployment_config
 from stacks.scaling import scale
 from stacks.schedule import Schedule

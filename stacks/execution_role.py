@@ -5,8 +5,6 @@ Each model has a role of its own; the moderation's knows no conversations.
 
 from __future__ import annotations
 
-from typing import Literal
-
 from aws_cdk import Stack
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_ecr as ecr
@@ -18,8 +16,6 @@ from aws_cdk import aws_s3_assets as assets
 from constructs import Construct
 
 from stacks.acknowledged import acknowledge, resource_finding
-
-Role = Literal["chat", "moderation"]
 
 SERVICE = "sagemaker.amazonaws.com"
 METRIC_NAMESPACES = ["/aws/sagemaker/*", "AWS/SageMaker", "aws/sagemaker/*"]

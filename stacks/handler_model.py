@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Literal
 
 from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_logs as logs
@@ -15,10 +14,9 @@ from constructs import Construct
 from stacks.bundle import write_bundle
 from stacks.container import Surroundings, environment
 from stacks.execution_role import ExecutionRole
+from stacks.models import Role
 from stacks.network import Network
 from stacks.settings import DeploySettings
-
-Role = Literal["chat", "moderation"]
 
 
 class HandlerModel(Construct):

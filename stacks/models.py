@@ -7,6 +7,10 @@ A model that is not in the table can be deployed as well; then nobody checks tha
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+Role = Literal["chat", "moderation"]
+"""Which of the two models: the one that answers, or the one that judges."""
 
 
 @dataclass(frozen=True)

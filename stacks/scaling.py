@@ -12,7 +12,7 @@ from aws_cdk import aws_applicationautoscaling as scaling
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
-from stacks.handler_model import Role
+from stacks.models import Role
 from stacks.settings import DeploySettings
 
 METRIC = "SageMakerVariantConcurrentRequestsPerModelHighResolution"

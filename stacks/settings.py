@@ -21,7 +21,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from stacks import checks
 from stacks.instances import INSTANCE_TYPES, InstanceType
-from stacks.models import MODELS, ModelFacts
+from stacks.models import MODELS, ModelFacts, Role
 
 MAX_TIMEOUT_S = 3600
 """SageMaker's own bound on start-up and download."""
@@ -243,7 +243,7 @@ class DeploySettings(BaseModel):
         return f"/aws/sagemaker/Endpoints/{self.endpoint_name}"
 
     @property
-    def roles(self) -> tuple[Literal["chat", "moderation"], ...]:
+    def roles(self) -> tuple[Role, ...]:
         """The containers, each a production variant of its name."""
         return ("chat",) if self.placement == "colocated" else ("chat", "moderation")
 
@@ -252,41 +252,41 @@ class DeploySettings(BaseModel):
         """Whether `image` names an image that is there already."""
         return self.image not in ("asset", "codebuild")
 
-    def model(self, role: Literal["chat", "moderation"]) -> str:
+    def model(self, role: Role) -> str:
         """Return the hub id of a role's model."""
         return self.chat_model if role == "chat" else self.moderation_model
 
-    def revision(self, role: Literal["chat", "moderation"]) -> str:
+    def revision(self, role: Role) -> str:
         """Return the commit of a role's model, empty where it is not pinned yet."""
         return self.chat_revision if role == "chat" else self.moderation_revision
 
-    def weights_prefix(self, role: Literal["chat", "moderation"]) -> str:
+    def weights_prefix(self, role: Role) -> str:
         """Return the key prefix of a role's weights in the bucket, with a slash at its end."""
         return f"weights/{self.model(role)}/{self.revision(role)}/"
 
-    def facts(self, role: Literal["chat", "moderation"]) -> ModelFacts | None:
+    def facts(self, role: Role) -> ModelFacts | None:
         """Return what is known of a role's model, None where it is not in the table."""
         return MODELS.get(self.model(role))
 
-    def instance_type(self, role: Literal["chat", "moderation"]) -> InstanceType:
+    def instance_type(self, role: Role) -> InstanceType:
         """Return the instance type that a role's model runs on."""
         shared = role == "chat" or self.placement == "colocated"
         return INSTANCE_TYPES[self.chat_instance_type if shared else self.moderation_instance_type]
 
-    def degree(self, role: Literal["chat", "moderation"]) -> int:
+    def degree(self, role: Role) -> int:
         """Return how many GPUs share a role's model."""
         shared = role == "chat" or self.placement == "colocated"
         given = self.tensor_parallel_degree if shared else self.moderation_tensor_parallel_degree
         return given or self.instance_type(role).gpus
 
-    def utilization(self, role: Literal["chat", "moderation"]) -> float:
+    def utilization(self, role: Role) -> float:
         """Return the share of each GPU's memory that a role's engine takes."""
         together = self.placement == "colocated"
         if role == "chat":
             return self.gpu_memory_utilization or (UTILIZATION_COLOCATED if together else UTILIZATION_ALONE)
         return self.moderation_gpu_memory_utilization or (0.25 if together else UTILIZATION_ALONE)
 
-    def instances(self, role: Literal["chat", "moderation"]) -> tuple[int, int]:
+    def instances(self, role: Role) -> tuple[int, int]:
         """Return the fewest and the most instances of a role's variant."""
         if role == "chat":
             return self.chat_instances_min, self.chat_instances_max

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from stacks.bundle import HANDLER, BundleError, Role, bundle_files, write_bundle
+from stacks.bundle import HANDLER, BundleError, bundle_files, write_bundle
+from stacks.models import Role
 
 ROLES: tuple[Role, ...] = ("chat", "moderation")
 

@@ -21,7 +21,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from stacks.bundle import Role, write_bundle
+from stacks.bundle import write_bundle
+from stacks.models import Role
 from tests.engines.models import VOCABULARY, tiny_tokenizer
 
 HERE = Path(__file__).parent
