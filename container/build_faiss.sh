@@ -4,7 +4,7 @@
 #   build_faiss.sh OUTPUT_DIR
 #
 # Runs in the builder stage of the Dockerfile and on any Linux machine with g++, cmake (3.24 or newer),
-# ninja, swig 4, OpenBLAS's headers, numpy and setuptools for the interpreter at hand, and nvcc unless
+# ninja, swig 4, OpenBLAS's headers, numpy, pip and setuptools for the interpreter at hand, and nvcc unless
 # FAISS_GPU=OFF. What comes out is checked by test_faiss.py before it is handed over. Environment:
 #
 #   FAISS_SOURCE   a directory with Faiss's sources; else those of the pinned tag are fetched and their
@@ -47,7 +47,7 @@ need cmake "3.24 or newer"
 need ninja "the build tool"
 need swig "4 or newer, for the Python extension"
 [ "$gpu" = OFF ] || need nvcc "the CUDA toolkit; FAISS_GPU=OFF builds without"
-"$python" -c 'import numpy, setuptools' || die "$python needs numpy and setuptools"
+"$python" -c 'import numpy, pip, setuptools' || die "$python needs numpy, pip and setuptools"
 
 if [ -n "${BUILD_DIR:-}" ]; then
     build=$BUILD_DIR
@@ -113,6 +113,6 @@ fi
 
 # The tests of the build: the wheel alone, unpacked, not the source tree.
 "$python" -m pip install --quiet --no-deps --no-index --target "$build/installed" --upgrade "$wheel"
-PYTHONPATH=$build/installed "$python" "$here/test_faiss.py" --gpu "$gpu"
+PYTHONPATH=$build/installed${PYTHONPATH:+:$PYTHONPATH} "$python" "$here/test_faiss.py" --gpu "$gpu"
 cp "$wheel" "$output/"
 echo "build_faiss: $output/$(basename "$wheel")"
