@@ -228,7 +228,8 @@ class TestProperty:
         context: int,
     ) -> None:
         """Of any characters, over sentences' ends, in chunks of any size: one view holds all of it."""
-        whole, parts, start = before + phrase + after, [], 0
+        whole, start = before + phrase + after, 0
+        parts: list[str] = []
         while start < len(whole):
             size = sizes[len(parts) % len(sizes)]
             parts.append(whole[start : start + size])

@@ -80,7 +80,7 @@ _PATTERNS = tuple(
         r"<\s*/?\s*(?:human|bot|system|assistant|im_start|im_end)\s*>",
         r"<\|[a-z_]{2,24}\|>|\[/?INST\]|<<\s*/?SYS\s*>>",
         r"\bBEGIN (?:SYSTEM|ADMIN) (?:PROMPT|MESSAGE|OVERRIDE)\b",
-        r"(?:^|\n)\s*#{2,}\s*(?:system|instructions?|assistant|new task)\b",
+        r"(?:^|\n)[^\S\n]*#{2,}\s*(?:system|instructions?|assistant|new task)\b",
         (
             r"\{[^{}]{0,80}[\"'](?:tool|tool_call|tool_calls|function|function_call|recipient_name|role)"
             r"[\"']\s*:\s*[\"'{\[]"
