@@ -47,7 +47,8 @@ need cmake "3.24 or newer"
 need ninja "the build tool"
 need swig "4 or newer, for the Python extension"
 [ "$gpu" = OFF ] || need nvcc "the CUDA toolkit; FAISS_GPU=OFF builds without"
-"$python" -c 'import numpy, pip, setuptools' || die "$python needs numpy, pip and setuptools"
+{ "$python" -c 'import setuptools, numpy' && "$python" -m pip --version >/dev/null; } ||
+    die "$python needs numpy, pip and setuptools"
 
 if [ -n "${BUILD_DIR:-}" ]; then
     build=$BUILD_DIR
