@@ -131,6 +131,24 @@ def test_a_question_of_another_period_is_of_a_year_that_no_title_has(monkeypatch
     assert absent / total > 0.8
 
 
+def test_a_sibling_answers_only_questions_that_name_their_period() -> None:
+    kinds = set()
+    for seed in range(600):
+        world = library.World(random.Random(seed), answered=True, held_out=False)
+        documents = world.documents()
+        told_again = any(
+            sentence.number == world.asked.number
+            for document in documents[1:]
+            if document.entity is world.subject
+            for telling in document.tellings
+            if telling.story.key == world.target.story.key
+            for sentence in telling.sentences
+        )
+        kinds.add(("{t?}" in world.asked.raw, told_again))
+    assert (True, True) in kinds
+    assert (False, True) not in kinds
+
+
 def test_a_dialogue_of_a_story_is_declined_or_cited() -> None:
     for seed in range(100):
         assert dialogue(random.Random(seed), "declined", "story").reply == NOT_FOUND

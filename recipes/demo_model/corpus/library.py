@@ -164,19 +164,30 @@ class World:
         if self.siblings:
             for _ in range(rng.choice((1, 1, 2))):
                 when = self._other_period(documents)
-                telling = Telling(rng, story, self.subject, when)
-                if rng.random() < 0.8 and self.asked.number >= 0:
-                    telling.sentences = [s for s in telling.sentences if s.number != self.asked.number]
-                    telling.sentences.append(telling.tell(rng, self.asked.number, want=self.asked.tag))
-                    telling.sentences.sort(key=lambda s: s.number)
+                telling = self._sibling(when)
+                if not telling.sentences:
+                    continue
                 documents.append(self._document(self.subject, when, telling))
-        more = range(rng.choice((0, 1, 1, 1, 2)))
+        alone = len(self.pool) == 1  # a second telling of the same story would contradict the first
+        more = range(0 if alone else rng.choice((0, 1, 1, 1, 2)))
         documents += [self._document(self.subject, period(rng), None) for _ in more]
         if rng.random() < 0.35:
             other = lookalike(rng, self.subject)
-            alike = Telling(rng, story, other, self.when) if rng.random() < 0.7 else None
+            alike = Telling(rng, story, other, self.when) if alone or rng.random() < 0.7 else None
             documents.append(self._document(other, self.when, alike))
         return documents
+
+    def _sibling(self, when: Period) -> Telling:
+        """Return the story of another period; the line that is asked for only if the question is dated."""
+        rng, number = self.rng, self.asked.number
+        telling = Telling(rng, self.target.story, self.subject, when)
+        dated = "{t?}" in self.asked.raw
+        if number >= 0 and (not dated or rng.random() < 0.8):
+            telling.sentences = [s for s in telling.sentences if s.number != number]
+            if dated:
+                telling.sentences.append(telling.tell(rng, number, want=self.asked.tag))
+                telling.sentences.sort(key=lambda s: s.number)
+        return telling
 
     def _other_period(self, documents: Sequence[Document]) -> Period:
         taken = {(document.period.year, document.period.part) for document in documents}
@@ -216,7 +227,8 @@ class World:
             story = self.rng.choice(self.pool)
             if story.key != self.target.story.key and not clashes(self.asked.template, story):
                 return story
-        return self.pool[0] if self.pool[0].key != self.target.story.key else self.pool[-1]
+        others = [story for story in self.pool if story.key != self.target.story.key]
+        return (others or told("company"))[0]
 
     def mask(self, documents: Sequence[Document]) -> None:
         """Swap the words that the question shares with its sentence, wherever the story is told."""

@@ -353,7 +353,7 @@ def _rows(rng: random.Random, answered: bool) -> Report:
         f"{when.year + 1}-0{rng.randint(1, 9)}-1{rng.randint(0, 9)}" if rng.random() < 0.8 else None
     )
     document.lines = [
-        Line(telling, Sentence(n, row, frozenset(), frozenset()), neutralise_passage(row))
+        Line(telling, Sentence(n, row, frozenset()), neutralise_passage(row))
         for n, row in enumerate(made.rows)
     ]
     target = document.lines[made.answer] if made.answer is not None else None

@@ -185,7 +185,6 @@ class Sentence:
     number: int
     text: str
     parts: frozenset[str]
-    lacking: frozenset[str]
 
 
 class Telling:
@@ -219,7 +218,7 @@ class Telling:
             return ""
 
         text = tidy(_PART.sub(decide, text))
-        return Sentence(number, text, frozenset(parts), frozenset(tags - parts))
+        return Sentence(number, text, frozenset(parts))
 
     def value(self, rng: random.Random, slot: str) -> str:
         """Return the story's value for a slot: `p1`, `p1:last`, `p1:he`, `job1`, `m2`."""
