@@ -39,8 +39,8 @@ EXIT_BAD_SETTING = 2
     type=click.Path(exists=True, path_type=Path),
     multiple=True,
     metavar="DIR",
-    help="Answer from the documents in DIR (.txt .md .html .pdf .csv .jsonl .parquet), from one file, or from "
-    "an index (`ock index build`), instead of the sample library. Repeatable.",
+    help="Answer from the documents in DIR (.txt .md .html .pdf .csv .jsonl .parquet), from one file, or "
+    "from an index (`ock index build`), instead of the sample library. Repeatable.",
 )
 @click.option(
     "--sources",

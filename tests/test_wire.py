@@ -157,3 +157,28 @@ def test_any_bytes_parse_or_are_refused(body: bytes) -> None:
     except InvalidRequest as error:
         body_of = wire.error_body(error)
         assert body_of["code"] == 400
+
+
+def test_filters_are_dates_and_labels() -> None:
+    filters = {"date_from": "2025-01-01", "date_to": "2025-12-31", "company": ["Orla"], "kind": ["10-K"]}
+    request = wire.request_from({"inputs": "x", "retrieval": {"filters": filters}})
+    assert isinstance(request, wire.ChatRequest)
+    assert request.retrieval.filters.model_dump() == {**filters, "source": []}
+
+
+@pytest.mark.parametrize(
+    ("filters", "place"),
+    [
+        ({"date_from": "2025-02-30"}, "date_from"),
+        ({"date_from": "yesterday"}, "date_from"),
+        ({"date_from": "2025-02-01", "date_to": "2025-01-01"}, "filters"),
+        ({"company": [""]}, "company"),
+        ({"company": ["x" * 201]}, "company"),
+        ({"kind": ["x"] * 33}, "kind"),
+        ({"source": "x"}, "source"),
+        ({"ticker": ["x"]}, "ticker"),
+    ],
+)
+def test_filters_that_break_a_rule_are_refused(filters: dict[str, object], place: str) -> None:
+    with pytest.raises(InvalidRequest, match=place):
+        wire.request_from({"inputs": "x", "retrieval": {"filters": filters}})

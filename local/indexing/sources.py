@@ -52,7 +52,7 @@ class Sources(BaseModel):
         write_atomically(folder / SOURCES, self.model_dump_json(indent=2).encode() + b"\n")
 
     def with_sources(self, added: Sequence[str]) -> Sources:
-        """Return these and some more; what was removed by one of their names is wanted again."""
+        """Return these and some more."""
         return self.model_copy(update={"sources": tuple(dict.fromkeys([*self.sources, *added]))})
 
     def without(self, names: Sequence[str]) -> Sources:
