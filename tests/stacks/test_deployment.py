@@ -13,6 +13,9 @@ from stacks.deployment import APP_TAG
 from tests.stacks.matrix import all_rows, context, pairs, pairwise
 from tests.stacks.synthesis import PLAIN, synthesize, synthesize_checked
 
+# The first test of a process starts the CDK's library, cdk-nag and cfn-lint.
+pytestmark = pytest.mark.timeout(600)
+
 ROWS = pairwise()
 BROUGHT_BY_THE_CDK = ["W3005"]
 """A dependency that a reference says already: the CDK writes both, of grants and of functions."""
