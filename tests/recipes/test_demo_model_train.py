@@ -15,7 +15,7 @@ pytest.importorskip("transformers")
 from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
 
 from openchatkit.retrieval.splitter import split_sentences  # noqa: E402
-from recipes.demo_model import train  # noqa: E402
+from recipes.demo_model import evaluate, train  # noqa: E402
 from recipes.demo_model.evaluate import Speaker, natural_cases  # noqa: E402
 from recipes.demo_model.probe import FILE, Probe, wanted_replies  # noqa: E402
 
@@ -95,3 +95,12 @@ def test_the_probe_says_what_greedy_replies_say(some_rows: Path) -> None:
     for name, cited in (("answered", True), ("declined", False)):
         hits = [reply == wanted for case, reply, wanted in pairs if bool(case.cited) is cited]
         assert shares[name] == pytest.approx(sum(hits) / len(hits), abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["natural_dev", "natural_test"])
+def test_the_kept_search_order_is_of_the_present_file(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate, "search_order", lambda rows: pytest.fail("the kept order is out of date"))
+    path = FILE.with_name(f"{name}.jsonl")
+    orders = evaluate.kept_order(path)
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert [sorted(order) for order in orders] == [list(range(len(row["passages"]))) for row in rows]
