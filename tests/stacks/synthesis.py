@@ -1,8 +1,10 @@
 """Synthesizes the app in this process: real constructs, the real CDK library, no CLI, no account."""
 
+import atexit
 import functools
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -78,6 +80,7 @@ def synthesize_checked(**context: object) -> Synthesis:
 @functools.lru_cache
 def _synthesize(nag: bool, context: str) -> Synthesis:
     folder = Path(tempfile.mkdtemp(prefix="synthesis-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     settings = DeploySettings.from_context({**PINS, **json.loads(context)})
     app = aws_cdk.App(outdir=str(folder), analytics_reporting=False)
     build(app, settings)
