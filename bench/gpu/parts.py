@@ -203,7 +203,8 @@ async def ngram(scale: Scale, record: Recorder) -> None:
         said: dict[str, list[str]] = {}
         for name, speculation in (("plain", None), ("speculating", "ngram")):
             plan = replace(scale.plan(0.5), max_concurrent_requests=16)
-            if speculation == "ngram" and scale.backend == "vllm":
+            # vLLM 0.23.0's build for CPUs stumbles over a keyword of its own sampler here.
+            if speculation == "ngram" and scale.device == "cuda":
                 plan = replace(plan, speculation="ngram")
             async with opened(lambda plan=plan: load_engine(model, plan)) as engine:  # type: ignore[misc]
                 said[name], figures = await _quoted(engine, scale.quoted)
