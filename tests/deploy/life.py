@@ -45,6 +45,7 @@ CHANGED: Mapping[str, str] = {
     "chat_instances_max": "2",
 }
 CDK_LIMIT_S = 400
+MAX_SHOWN = 4000
 DIRECT = ("--all", "--method", "direct", "--require-approval", "never", "--progress", "events")
 """Moto's change sets lose the exports."""
 
@@ -60,6 +61,8 @@ class Life:
     changed: dict[str, Any] = field(default_factory=dict)
     on: dict[str, Any] = field(default_factory=dict)
     destroyed: dict[str, Any] = field(default_factory=dict)
+    destroying: str = ""
+    """What the CDK said while it destroyed."""
 
 
 class Operator:
@@ -87,15 +90,15 @@ class Operator:
     def deploy(self, settings: Mapping[str, str]) -> None:
         self._cdk("deploy", *DIRECT, "--app", f"{sys.executable} app.py", *given(settings))
 
-    def destroy(self) -> None:
+    def destroy(self) -> str:
         # What was deployed last, without making it anew.
-        self._cdk("destroy", "--all", "--force", "--app", str(self._folder / "cdk.out"))
+        return self._cdk("destroy", "--all", "--force", "--app", str(self._folder / "cdk.out"))
 
     def ock(self, *arguments: str, stdin: str | None = None) -> Result:
         command, *rest = arguments
         return CliRunner().invoke(main, [command, *given(SETTINGS), *rest], input=stdin, prog_name="ock")
 
-    def _cdk(self, *arguments: str, cwd: Path = ROOT) -> None:
+    def _cdk(self, *arguments: str, cwd: Path = ROOT) -> str:
         output = () if "destroy" in arguments else ("--output", str(self._folder / "cdk.out"))
         done = subprocess.run(
             [str(CDK), *arguments, *output, "--no-notices"],
@@ -107,7 +110,9 @@ class Operator:
             timeout=CDK_LIMIT_S,
             check=False,
         )
-        assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+        said = (done.stdout + done.stderr)[-MAX_SHOWN:]
+        assert done.returncode == 0, said
+        return said
 
 
 def given(settings: Mapping[str, str]) -> list[str]:
@@ -133,7 +138,7 @@ def live(aws: LocalAws, folder: Path) -> Life:
     life.commands["up"] = operator.ock("up", "--wait")
     life.on = observe()
     empty(life.deployed["bucket"])  # what the function of `empty_on_destroy` does elsewhere
-    operator.destroy()
+    life.destroying = operator.destroy()
     life.destroyed = observe()
     life.commands["sweep destroyed"] = operator.ock("sweep", "--json")
     return life
@@ -180,15 +185,20 @@ def _serving(session: boto3.Session) -> dict[str, Any]:
     models = client.list_models()["Models"]
     configs = client.list_endpoint_configs()["EndpointConfigs"]
     return {
-        "models": [client.describe_model(ModelName=one["ModelName"]) for one in models],
+        "models": [_bare(client.describe_model(ModelName=one["ModelName"])) for one in models],
         "configs": [
-            client.describe_endpoint_config(EndpointConfigName=one["EndpointConfigName"]) for one in configs
+            _bare(client.describe_endpoint_config(EndpointConfigName=one["EndpointConfigName"]))
+            for one in configs
         ],
         "endpoints": [
-            client.describe_endpoint(EndpointName=one["EndpointName"])
+            _bare(client.describe_endpoint(EndpointName=one["EndpointName"]))
             for one in client.list_endpoints()["Endpoints"]
         ],
     }
+
+
+def _bare(answer: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in answer.items() if name != "ResponseMetadata"}
 
 
 def _table(session: boto3.Session, name: str) -> dict[str, Any]:

@@ -164,7 +164,7 @@ def test_up_brings_it_back_with_the_changed_settings(life: Life) -> None:
 
 def test_destroy_leaves_nothing(life: Life) -> None:
     for gone in ("models", "configs", "endpoints", "tables", "alarms"):
-        assert life.destroyed[gone] == [], gone
+        assert life.destroyed[gone] == [], life.destroying
     assert life.destroyed["bucket"] is None
     assert life.destroyed["stacks"].keys() <= {"CDKToolkit"}
     found = fields(life, "sweep destroyed")

@@ -4,6 +4,7 @@
   is created (moto compares templates only).
 - What moto cannot update stays as it was (moto loses it); log groups get their new retention.
 - A parameter that was left to its default has a previous value too: that default.
+- A deleted stack stays deleted when it is described (moto makes anew what its outputs refer to).
 - Keys and parameters of a template may carry tags, keys a policy (moto reads them in another form).
 - Buckets get their public access block and versioning, tables their expiry and recovery.
 - Alarms and CodeBuild projects are made (`moto_resources`).
@@ -16,7 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from moto.cloudformation import parsing
-from moto.cloudformation.models import CloudFormationBackend
+from moto.cloudformation.models import CloudFormationBackend, Stack
 from moto.cloudformation.parsing import ResourceMap
 from moto.dynamodb.models import dynamodb_backends
 from moto.dynamodb.models.table import Table
@@ -57,6 +58,14 @@ def _mend_updates() -> None:
         defaults = {name: str(slot["Default"]) for name, slot in slots.items() if "Default" in slot}
         instance.parameters = {**defaults, **instance.parameters}
         return resolve_as_it_was(self, instance, incoming_params)
+
+    def delete(self: Any) -> None:
+        delete_as_it_was(self)
+        self.output_map._output_json_map = {}
+        self.resource_map._resource_json_map = {}
+
+    delete_as_it_was = Stack.delete
+    Stack.delete = delete  # type: ignore[method-assign]
 
     def update_one(logical_id: str, resource: Any, resources: Any, account_id: str, region_name: str) -> Any:
         made = update_one_as_it_was(logical_id, resource, resources, account_id, region_name)
