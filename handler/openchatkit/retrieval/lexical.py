@@ -34,7 +34,7 @@ LEANING_WEIGHT = 0.5
 MAX_QUESTION_TERMS = 64
 """The rarest ones of a longer question."""
 WRITER_BYTES = 1_000_000_000
-"""Most memory for what is not written yet; one segment of 20 million sentences fits."""
+"""Most memory for what is not written yet. Within it all rows make one segment."""
 
 _WORD = re.compile(r"[^\W_]+(?:[.,'’&-][^\W_]+)*")
 _POSSESSIVE = re.compile(r"['’]s?$")

@@ -1,8 +1,8 @@
 """A cross-encoder as port `Reranker`: question and passage read together by one transformer.
 
 Any directory or hub id of a sequence classifier with one label, as sentence-transformers' cross-encoders
-are. Safetensors only, no remote code. It takes about a hundred milliseconds for twenty passages on a
-GPU and seconds on a CPU, so it is off unless the settings name one.
+are. Safetensors only, no remote code. It runs the whole model on each passage at each question, so it is
+off unless the settings name one.
 """
 
 from __future__ import annotations
