@@ -5,7 +5,8 @@ of three words are the same, and all of their numbers: the same sentence about a
 sentence. A short passage is compared behind its document's title, for `It was founded in 1999.` may be
 said of two companies. Of passages that are the same, the first one stays.
 
-Not a library: datasketch keeps its buckets as Python objects in memory; here a passage costs 264 bytes on disk, and one band of all passages (8 bytes each) is sorted at a time.
+Not a library: datasketch keeps its buckets as Python objects in memory; here a passage
+costs 264 bytes on disk, and one band of all passages (8 bytes each) is sorted at a time.
 """
 
 from __future__ import annotations
