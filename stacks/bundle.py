@@ -16,7 +16,7 @@ import io
 import os
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from stacks.models import Role
@@ -25,6 +25,8 @@ HANDLER = Path(__file__).resolve().parent.parent / "handler"
 """Where the handler's files lie in this checkout."""
 PACKAGE = "openchatkit"
 ENTRY = "model.py"
+SOURCES = "sources.yaml"
+"""Name of the sources file in a chat bundle; the handler starts in the bundle's folder."""
 PROPERTIES = "serving.properties"
 KINDS = frozenset({".py", ".json", ".jsonl", ".yaml", ".tsv", ".txt", ".jinja", ".safetensors"})
 """Suffixes of what the handler imports or reads; any other file in the package is refused."""
@@ -36,14 +38,26 @@ class BundleError(Exception):
     """A bundle cannot be made; the message names the file."""
 
 
-def write_bundle(role: Role, destination: Path, *, handler: Path = HANDLER) -> Path:
+def write_bundle(
+    role: Role, destination: Path, *, handler: Path = HANDLER, more: Mapping[str, Path] | None = None
+) -> Path:
     """Write the bundle of a role to the file `destination`, whole or not at all, and return that path.
+
+    Args:
+        role: whose.
+        destination: the archive.
+        handler: where the handler's files lie.
+        more: further files of this deployment, by their names in the archive.
 
     Raises:
         BundleError: a file is missing, or the package holds one that the handler does not read.
     """
     destination.parent.mkdir(parents=True, exist_ok=True)
-    archive = _archive(bundle_files(role, handler=handler))
+    files = {**bundle_files(role, handler=handler), **(more or {})}
+    for path in files.values():
+        if not path.is_file():
+            raise BundleError(f"the bundle of {role} needs {path}, which is not there")
+    archive = _archive(dict(sorted(files.items())))
     with tempfile.NamedTemporaryFile(dir=destination.parent, prefix=".bundle-", delete=False) as part:
         part.write(archive)
     Path(part.name).chmod(FILE_MODE)

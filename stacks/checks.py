@@ -38,6 +38,7 @@ RESERVED_OPTIONS = frozenset(
     {
         "role",
         "model",
+        "sources",
         "revision",
         "engine",
         "dtype",

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from stacks.bundle import SOURCES
 from stacks.models import Role
 from stacks.settings import DeploySettings
 
@@ -60,6 +61,8 @@ def _chat(settings: DeploySettings, around: Surroundings) -> dict[str, str]:
         "ock_store": "dynamodb",
         "ock_table_name": around.table_name,
     }
+    if settings.sources_file is not None:
+        options["ock_sources"] = SOURCES
     if settings.max_model_len is not None:
         options["max_model_len"] = str(settings.max_model_len)
     if settings.quantization != "none":

@@ -24,6 +24,8 @@ from stacks.storage import StorageStack
 
 ENABLED_PARAMETER = "EndpointEnabled"
 ENDPOINT_ID = "Endpoint"
+INDEXES_PREFIX = "indexes/"
+"""Where the bucket keeps indexes that a sources file names."""
 
 
 class EndpointStack(AppStack):
@@ -96,6 +98,10 @@ class EndpointStack(AppStack):
             model.rights.allow_weights(storage.bucket, storage.key, settings.weights_prefix(role))
         chat = models["chat"].rights
         chat.allow_conversations(storage.table, storage.key)
+        if settings.sources_file is not None:
+            chat.allow_weights(storage.bucket, storage.key, INDEXES_PREFIX)
+        if settings.source_secrets:
+            chat.allow_secrets(settings.source_secrets)
         if settings.placement == "colocated":
             chat.allow_weights(storage.bucket, storage.key, settings.weights_prefix("moderation"))
         else:

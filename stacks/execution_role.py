@@ -5,7 +5,9 @@ Each model has a role of its own; the moderation's knows no conversations.
 
 from __future__ import annotations
 
-from aws_cdk import Stack
+from collections.abc import Sequence
+
+from aws_cdk import ArnFormat, Stack
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_iam as iam
@@ -92,6 +94,22 @@ class ExecutionRole(Construct):
         self._allow(["kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey"], key.key_arn)
         finding = resource_finding(self, table.table_arn, Stack.of(table))
         acknowledge(self, {f"{finding}/index/*]": "The table has one index, by owner."})
+
+    def allow_secrets(self, names: Sequence[str]) -> None:
+        """Let it read secrets, by name or ARN."""
+        # A secret's ARN ends in six characters that Secrets Manager has chosen.
+        found = [
+            name
+            if name.startswith("arn:")
+            else Stack.of(self).format_arn(
+                service="secretsmanager",
+                resource="secret",
+                resource_name=f"{name}-??????",
+                arn_format=ArnFormat.COLON_RESOURCE_NAME,
+            )
+            for name in names
+        ]
+        self._allow(["secretsmanager:GetSecretValue"], *found)
 
     def allow_invocation(self, endpoint_arn: str) -> None:
         """Let it ask the moderation variant of its own endpoint."""

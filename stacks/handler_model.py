@@ -11,7 +11,7 @@ from aws_cdk import aws_s3_assets as assets
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
-from stacks.bundle import write_bundle
+from stacks.bundle import SOURCES, write_bundle
 from stacks.container import Surroundings, environment
 from stacks.execution_role import ExecutionRole
 from stacks.models import Role
@@ -36,7 +36,7 @@ class HandlerModel(Construct):
         around: Surroundings,
     ) -> None:
         super().__init__(scope, identifier)
-        bundle = _bundle(self, role)
+        bundle = _bundle(self, role, settings)
         self.rights = ExecutionRole(self, "Execution", purpose=f"{settings.name}, {role}")
         self.rights.allow_start(bundle=bundle, repository=repository, log=log)
         if network is not None:
@@ -65,8 +65,9 @@ class HandlerModel(Construct):
         return self.model.attr_model_name
 
 
-def _bundle(scope: Construct, role: Role) -> assets.Asset:
+def _bundle(scope: Construct, role: Role, settings: DeploySettings) -> assets.Asset:
+    more = {SOURCES: Path(settings.sources_file)} if role == "chat" and settings.sources_file else {}
     # The asset copies the file into the assembly, under a name made from its content.
     with tempfile.TemporaryDirectory() as folder:
-        path = write_bundle(role, Path(folder) / f"{role}.tar.gz")
+        path = write_bundle(role, Path(folder) / f"{role}.tar.gz", more=more)
         return assets.Asset(scope, "Bundle", path=str(path))

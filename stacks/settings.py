@@ -117,6 +117,13 @@ class DeploySettings(BaseModel):
     moderation_options: Options = {}
     """As `chat_options`, of the moderation container."""
 
+    # retrieval
+    sources_file: Annotated[Text | None, BeforeValidator(_absent_if_empty)] = None
+    """A file that names what the chat answers from (docs/sources.md): indexes below `indexes/` of the bucket,
+    Wikipedia, web search, interfaces, feeds. It goes into the chat bundle."""
+    source_secrets: Words = ()
+    """Names or ARNs of the Secrets Manager secrets that it mentions, with commas between them."""
+
     # the engine
     engine: Literal["vllm", "transformers"] = "vllm"
     dtype: Literal["float16", "bfloat16"] = "float16"

@@ -1,13 +1,15 @@
 import json
 import re
+import tarfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from client.stacks import ENABLED_PARAMETER
 from openchatkit.options import settings_from
-from stacks.bundle import HANDLER
+from stacks.bundle import HANDLER, BundleError
 from stacks.checks import RESERVED_OPTIONS
 from tests.stacks.synthesis import PLAIN, REVISION, Synthesis, synthesize
 
@@ -128,6 +130,35 @@ def test_what_the_stacks_set_cannot_be_set_beside_them(context: Mapping[str, obj
     for environment in environments(synthesize(**context)).values():
         sent = {key.removeprefix("OPTION_").lower() for key in environment if key.startswith("OPTION_")}
         assert {key.removeprefix("ock_") for key in sent} - {"model_id"} <= RESERVED_OPTIONS
+
+
+def test_a_sources_file_goes_into_the_bundle_with_the_rights_it_needs(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("sources: []\n")
+    arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:filings-token-AbCdEf"
+    found = synthesize(**PLAIN, sources_file=str(file), source_secrets=f"brave-key, {arn}")
+    assert environments(found)["chat"]["OPTION_OCK_SOURCES"] == "sources.yaml"
+    assert "OPTION_OCK_SOURCES" not in environments(found)["moderation"]
+    held = []
+    for path in found.folder.glob("asset.*"):
+        if path.is_file() and tarfile.is_tarfile(path):
+            with tarfile.open(path) as archive:
+                held.append("sources.yaml" in archive.getnames())
+    assert sorted(held) == [False, True]
+    [secrets] = [one for one in statements(found, "chat") if "GetSecretValue" in str(one["Action"])]
+    named, whole = secrets["Resource"]
+    assert whole == arn
+    assert json.dumps(named).endswith(':secret:brave-key-??????"]]}')
+    reads = [
+        json.dumps(one["Resource"]) for one in statements(found, "chat") if "s3:GetObject" in actions(one)
+    ]
+    assert any("/indexes/*" in resource for resource in reads)
+    assert not [one for one in statements(found, "moderation") if "GetSecretValue" in str(one["Action"])]
+
+
+def test_a_sources_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"nowhere\.yaml"):
+        synthesize(**PLAIN, sources_file=str(tmp_path / "nowhere.yaml"))
 
 
 def test_a_misspelt_option_would_be_refused() -> None:
