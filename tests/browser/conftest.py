@@ -21,6 +21,7 @@ from playwright.sync_api import BrowserContext, ConsoleMessage, Error, Page, Req
 ROOT = Path(__file__).parents[2]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 START_TIMEOUT_S = 120
+RENEWED_CONNECTION = "/ws/socket.io/"
 WAIT_MS = 30_000
 
 
@@ -123,8 +124,11 @@ def watch(profile: BrowserContext) -> Iterator[Watch]:
         watch.requests.append(request.url)
 
     def said(message: ConsoleMessage) -> None:
-        if message.type == "error":
-            watch.complaints.append(message.text)
+        where = str(message.location.get("url", ""))
+        # A page that renews its connection may still ask for the old one's news.
+        renewed = RENEWED_CONNECTION in where and "status of 400" in message.text
+        if message.type == "error" and not renewed:
+            watch.complaints.append(f"{message.text} {where}")
 
     def failed(error: Error) -> None:
         watch.complaints.append(str(error))

@@ -121,12 +121,12 @@ def _conditions(before: Any, template: dict[str, Any], parameters: dict[str, Any
 def _mend_parameter_tags() -> None:
     put_as_it_was: Any = SimpleSystemManagerBackend.put_parameter
 
-    def put_parameter(self: Any, **named: Any) -> Any:
+    def put_parameter(self: Any, *values: Any, **named: Any) -> Any:
         if isinstance(named.get("tags"), dict):
             named["tags"] = [{"Key": key, "Value": value} for key, value in named["tags"].items()]
-        return put_as_it_was(self, **named)
+        return put_as_it_was(self, *values, **named)
 
-    SimpleSystemManagerBackend.put_parameter = put_parameter  # type: ignore[assignment,method-assign]
+    SimpleSystemManagerBackend.put_parameter = put_parameter  # type: ignore[method-assign]
 
 
 def _wrap(
