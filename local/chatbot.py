@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import socket
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +20,7 @@ from fastapi import FastAPI
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from local import defaults
+from local import DEFAULT_PORT, defaults
 from local.host import create_app
 from local.server import ADDRESS, run_host
 from openchatkit import build
@@ -86,15 +88,17 @@ class Chatbot:
         url = f"http://{ADDRESS}:{port}"
         say(f"\n[bold]OpenChatKit answers at {url}[/bold] (loaded in {seconds:.1f} s; Ctrl-C ends it)")
         if not self.page:
-            say("The chat page is off; ask with `ock ask` and `ock chat`.")
+            say(f"The chat page is off; ask with `{ock_command('ask', port)}`.", markup=False)
         if not self.documents:
             say("\nThree questions to the sample library:")
             for question in defaults.EXAMPLE_QUESTIONS:
-                say(f'  ock ask "{question}"', soft_wrap=True)
+                say(f'  {ock_command("ask", port)} "{question}"', soft_wrap=True, markup=False)
         if self.demonstration:
             say(
                 "\nThe built-in model is a small demonstration model: it quotes sentences from the\n"
-                "documents and knows nothing else. For a real one: ock serve --model DIR_OR_ID"
+                f"documents and knows nothing else. For a real one: {ock_command('serve')} --model DIR_OR_ID",
+                soft_wrap=True,
+                markup=False,
             )
         say(f"\nConversations are kept in {self.data}", soft_wrap=True, markup=False)
 
@@ -138,3 +142,15 @@ def set_environment(model: str) -> None:
     if Path(model).is_dir():
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
+def ock_command(name: str, port: int = DEFAULT_PORT) -> str:
+    """Return what a reader types, where this was started, to run a command of `ock`."""
+    installed = Path(sys.executable).parent / "ock"
+    found = shutil.which("ock")
+    if found is not None and Path(found).resolve() == installed.resolve():
+        program = "ock"
+    else:
+        program = os.path.relpath(installed) if installed.is_relative_to(Path.cwd()) else str(installed)
+    address = "" if port == DEFAULT_PORT else f" --url http://{ADDRESS}:{port}"
+    return f"{program} {name}{address}"

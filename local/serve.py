@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 from rich.console import Console
 
+from local import DEFAULT_PORT
+
 if TYPE_CHECKING:
     from local.chatbot import Chatbot
 
-DEFAULT_PORT = 8080
 EXIT_CANNOT_START = 1
 EXIT_BAD_SETTING = 2
 
