@@ -14,11 +14,11 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from openchatkit.origins import OriginUnusable, parse_origin
 from openchatkit.ports import Source
 from openchatkit.retrieval.encoder import SentenceEncoder
 from openchatkit.retrieval.live import LiveIndexSource, parse_place
 from openchatkit.retrieval.manifest import IndexUnusable
-from openchatkit.retrieval.origins import OriginUnusable, parse_origin
 from openchatkit.retrieval.sentence_table import TableUnusable
 from openchatkit.retrieval.sources.config import (
     AnyEntry,

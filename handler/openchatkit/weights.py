@@ -12,7 +12,7 @@ import logging
 import tempfile
 from pathlib import Path
 
-from openchatkit.retrieval.origins import OriginUnusable, RemoteFile, S3Origin, parse_origin
+from openchatkit.origins import OriginUnusable, RemoteFile, S3Origin, parse_origin
 from openchatkit.settings import SettingsError
 
 DOWNLOADS = Path(tempfile.gettempdir()) / "openchatkit-weights"

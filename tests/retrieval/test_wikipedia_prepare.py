@@ -16,18 +16,16 @@ import faiss
 import numpy as np
 import pytest
 
-from openchatkit.retrieval import wikipedia_prepare
-from openchatkit.retrieval.origins import (
+from openchatkit.origins import (
     PART_BYTES,
     Origin,
     OriginUnusable,
-    RemoteFile,
     S3Origin,
     parse_origin,
 )
+from openchatkit.retrieval import wikipedia_prepare
 from openchatkit.retrieval.sentence_table import SentenceTable, TableUnusable
 from openchatkit.retrieval.wikipedia_prepare import INDEX_FILE, SENTENCES_FILE, prepare_wikipedia
-from openchatkit.settings import SettingsError
 from tests.retrieval.wikipedia_corpus import DATASET, index_bytes, parquet
 from tests.support.hub import FakeHub, serve_hub
 
@@ -39,7 +37,7 @@ TEXTS = [f"Sentence {number} " + "with words " * 20 for number in range(3_000)]
 WORKER = """
 import sys
 from pathlib import Path
-from openchatkit.retrieval.origins import parse_origin
+from openchatkit.origins import parse_origin
 from openchatkit.retrieval.wikipedia_prepare import prepare_wikipedia
 prepared = prepare_wikipedia(parse_origin(sys.argv[1], revision=sys.argv[2]), Path(sys.argv[3]))
 print(prepared.index, prepared.table, prepared.index.stat().st_size)
@@ -205,61 +203,6 @@ def test_a_table_of_something_else_is_refused(hub: FakeHub, tmp_path: Path) -> N
         prepare_wikipedia(origin_on(hub, repo.commit), tmp_path)
 
 
-@pytest.mark.parametrize("address", ["", "https://example.com/x", "s3://bucket", "hf://models/x", "/a/path"])
-def test_an_address_of_another_kind_is_refused(address: str) -> None:
-    with pytest.raises(SettingsError, match="neither"):
-        parse_origin(address)
-
-
-class Bucket:
-    """An S3 client over a dictionary, counting; one that breaks off after so many calls."""
-
-    def __init__(self, files: dict[str, bytes]) -> None:
-        self.files = files
-        self.ranges: list[str] = []
-        self.breaks_after: int | None = None
-
-    def get_object(self, *, Bucket: str, Key: str, Range: str = "") -> dict[str, object]:  # noqa: N803
-        content = self.files[Key]
-        if Range:
-            if self.breaks_after is not None and len(self.ranges) >= self.breaks_after:
-                raise ConnectionError
-            self.ranges.append(Range)
-            first, last = map(int, Range.removeprefix("bytes=").split("-"))
-            content = content[first : last + 1]
-        return {"Body": Body(content)}
-
-
-class Body:
-    def __init__(self, content: bytes) -> None:
-        self.content = content
-
-    def read(self, most: int) -> bytes:
-        return self.content[:most]
-
-    def iter_chunks(self, size: int) -> Iterator[bytes]:
-        yield from (self.content[at : at + size] for at in range(0, len(self.content), size))
-
-
-def test_s3_parts_are_not_fetched_twice(tmp_path: Path) -> None:
-    content = np.random.default_rng(1).bytes(3 * PART_BYTES + 5)
-    file = RemoteFile("big.bin", len(content), hashlib.sha256(content).hexdigest())
-    bucket = Bucket({"p/big.bin": content})
-    origin = S3Origin(bucket, "b", "p")  # type: ignore[arg-type]
-    bucket.breaks_after = 2
-    with pytest.raises(ConnectionError):
-        origin.fetch(file, tmp_path, lambda *_: None)
-    bucket.breaks_after = None
-    seen: list[int] = []
-    path = origin.fetch(file, tmp_path, lambda _, done, __: seen.append(done))
-    assert path.read_bytes() == content
-    assert seen[0] > 0  # not from the beginning
-    assert seen[-1] == len(content)
-    assert len(set(bucket.ranges)) == 4
-    assert len(bucket.ranges) <= 6
-    assert [entry.name for entry in tmp_path.iterdir()] == ["big.bin"]
-
-
 def test_from_a_staged_prefix(tmp_path: Path) -> None:
     boto3 = pytest.importorskip("boto3")
     from moto import mock_aws
@@ -285,13 +228,3 @@ def test_from_a_staged_prefix(tmp_path: Path) -> None:
         started = time.monotonic()
         assert prepare_wikipedia(S3Origin(client, "indexes", "indexes/wiki/1"), tmp_path) == prepared
         assert time.monotonic() - started < WAIT_S
-
-
-@pytest.mark.parametrize(
-    "manifest",
-    [b"", b"[]", b'{"files": [{"name": "../x", "size": 1, "sha256": "0"}]}', b'{"files": [{"name": "x"}]}'],
-)
-def test_a_manifest_that_is_none(tmp_path: Path, manifest: bytes) -> None:
-    origin = S3Origin(Bucket({"p/manifest.json": manifest}), "b", "p")  # type: ignore[arg-type]
-    with pytest.raises(OriginUnusable, match="no manifest"):
-        origin.file("x")

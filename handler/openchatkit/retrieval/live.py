@@ -21,11 +21,11 @@ from urllib.parse import urlsplit
 
 import filelock
 
+from openchatkit.origins import OriginUnusable, S3Origin
 from openchatkit.ports import Embedding, Passage, Query
 from openchatkit.retrieval.document_source import DocumentSource
 from openchatkit.retrieval.index import IndexedEncoder
 from openchatkit.retrieval.manifest import MANIFEST, IndexUnusable, sha256_of, write_atomically
-from openchatkit.retrieval.origins import OriginUnusable, S3Origin
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import filelock
 
-from openchatkit.retrieval.origins import Origin, OriginUnusable, Progress, RemoteFile
+from openchatkit.origins import Origin, OriginUnusable, Progress, RemoteFile
 from openchatkit.retrieval.sentence_table import TableUnusable, convert
 
 DATASET = "hf://datasets/ChristophSchuhmann/wikipedia-3sentence-level-retrieval-index"

@@ -1,8 +1,8 @@
-"""Where a prepared index comes from: a Hugging Face dataset, or a prefix in S3 (port `Origin`).
+"""Where large files come from: a Hugging Face dataset, or a prefix in S3 with a manifest.
 
 An origin names its files with their sizes and checksums and fetches one at a time, going on where an
-earlier try, a killed one too, has stopped. It unpacks nothing and runs nothing; who may download, and
-what becomes of the files, is the business of `wikipedia_prepare`.
+earlier try, a killed one too, has stopped. It unpacks nothing and runs nothing; who may download, and what
+becomes of the files, is its users' business: `retrieval.wikipedia_prepare`, `retrieval.live`, `weights`.
 """
 
 from __future__ import annotations
