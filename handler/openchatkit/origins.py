@@ -92,6 +92,16 @@ def parse_origin(address: str, *, revision: str | None = None, hub: str | None =
     raise SettingsError(f"{address[:80]!r}: neither {HUB_SCHEME}<org>/<name> nor s3://<bucket>/<prefix>/")
 
 
+def matches(path: Path, file: RemoteFile) -> bool:
+    """Return whether a file is what its origin announced: the size, and the SHA-256 where one is known."""
+    if path.stat().st_size != file.size:
+        return False
+    if file.sha256 is None:
+        return True
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest() == file.sha256
+
+
 class HubOrigin:
     """A dataset on a Hugging Face hub, at one commit. `HF_TOKEN` is heeded."""
 

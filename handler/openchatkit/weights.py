@@ -12,7 +12,7 @@ import logging
 import tempfile
 from pathlib import Path
 
-from openchatkit.origins import OriginUnusable, RemoteFile, S3Origin, parse_origin
+from openchatkit.origins import OriginUnusable, RemoteFile, S3Origin, matches, parse_origin
 from openchatkit.settings import SettingsError
 
 DOWNLOADS = Path(tempfile.gettempdir()) / "openchatkit-weights"
@@ -46,8 +46,7 @@ def local_weights(model: str, downloads: Path = DOWNLOADS) -> str:
 
 def _fetch_checked(origin: S3Origin, file: RemoteFile, folder: Path) -> None:
     path = origin.fetch(file, folder, lambda name, done, size: None)
-    with path.open("rb") as content:
-        if hashlib.file_digest(content, "sha256").hexdigest() == file.sha256:
-            return
+    if matches(path, file):
+        return
     path.unlink()
     raise OriginUnusable(f"{file.name} does not match its checksum")

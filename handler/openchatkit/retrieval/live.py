@@ -21,11 +21,11 @@ from urllib.parse import urlsplit
 
 import filelock
 
-from openchatkit.origins import OriginUnusable, S3Origin
+from openchatkit.origins import OriginUnusable, S3Origin, matches
 from openchatkit.ports import Embedding, Passage, Query
 from openchatkit.retrieval.document_source import DocumentSource
 from openchatkit.retrieval.index import IndexedEncoder
-from openchatkit.retrieval.manifest import MANIFEST, IndexUnusable, sha256_of, write_atomically
+from openchatkit.retrieval.manifest import MANIFEST, IndexUnusable, write_atomically
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -118,7 +118,7 @@ class S3Place:
             if path.exists() and path.stat().st_size == file.size:
                 continue
             _log.info("event=index_download file=%s bytes=%d", file.name, file.size)
-            if sha256_of(origin.fetch(file, self._folder, lambda *_: None)) != file.sha256:
+            if not matches(origin.fetch(file, self._folder, lambda *_: None), file):
                 path.unlink()
                 raise IndexUnusable(f"{file.name} does not match its checksum")
         write_atomically(self._folder / MANIFEST, origin.manifest())

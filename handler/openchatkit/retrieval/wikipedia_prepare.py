@@ -22,7 +22,7 @@ from pathlib import Path
 
 import filelock
 
-from openchatkit.origins import Origin, OriginUnusable, Progress, RemoteFile
+from openchatkit.origins import Origin, OriginUnusable, Progress, RemoteFile, matches
 from openchatkit.retrieval.sentence_table import TableUnusable, convert
 
 DATASET = "hf://datasets/ChristophSchuhmann/wikipedia-3sentence-level-retrieval-index"
@@ -128,16 +128,11 @@ def _download(origin: Origin, folder: Path, names: tuple[str, str], progress: Pr
 def _fetch_checked(origin: Origin, file: RemoteFile, incoming: Path, progress: Progress) -> Path:
     for _ in range(ATTEMPTS):
         path = origin.fetch(file, incoming, progress)
-        if path.stat().st_size == file.size and file.sha256 in (None, _sha256(path)):
+        if matches(path, file):
             return path
         _log.warning("%s does not match its checksum", file.name)
         path.unlink()
     raise OriginUnusable(f"{file.name} does not match its checksum")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write_manifest(folder: Path, origin: Origin, rows: int, paths: tuple[Path, ...]) -> None:
