@@ -45,8 +45,11 @@ REPORTED = 250
 
 
 def schedule(progress: float, step: int) -> float:
-    """Return the share of the peak learning rate: linear warm-up, then cosine to 2 %."""
-    warm = min(1.0, (step + 1) / WARM_UP)
+    """Return the share of the peak learning rate: linear warm-up, then cosine to 2 %.
+
+    Where so many steps are more than a twentieth of the run, that twentieth warms up.
+    """
+    warm = min(1.0, max((step + 1) / WARM_UP, progress / 0.05))
     return warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
 
 
@@ -117,7 +120,14 @@ class Course:
 
 
 def fit(
-    course: Course, seconds: float, steps: int, optimizer: str, *, length: int, scale: float = 1.0
+    course: Course,
+    seconds: float,
+    steps: int,
+    optimizer: str,
+    *,
+    length: int,
+    scale: float = 1.0,
+    probed: float = PROBED,
 ) -> dict[str, Any]:
     """Train until the steps or the seconds are used up; return what happened."""
     tools = optimizers(course.model, optimizer, scale)
@@ -141,7 +151,7 @@ def fit(
                 f"waited {course.waited:.0f} s, {step * length / took / 1e6:.3f} M tok/s",
                 flush=True,
             )
-        if took - looked >= PROBED:
+        if took - looked >= probed:
             looked = took
             course.look(took, step)
         step += 1
@@ -202,7 +212,13 @@ def train(options: argparse.Namespace, device: str) -> dict[str, Any]:
     try:
         course = Course(model, stream, Probe(tokenizer, device), device=device)
         report = fit(
-            course, options.seconds, options.steps, options.optimizer, length=options.length, scale=scale
+            course,
+            options.seconds,
+            options.steps,
+            options.optimizer,
+            length=options.length,
+            scale=scale,
+            probed=options.probed,
         )
     finally:
         stream.close()
@@ -222,6 +238,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--rate", type=float, default=1.0, help="scale of the learning rates")
     parser.add_argument("--ranked", type=float, default=RANKED, help="see RANKED")
     parser.add_argument("--context-weight", type=int, default=CONTEXT_WEIGHT, help="see CONTEXT_WEIGHT")
+    parser.add_argument("--probed", type=float, default=PROBED, help="see PROBED; a CPU wants hundreds")
     parser.add_argument("--number", type=int, default=200, help="generated dialogues a score is taken from")
     parser.add_argument("--seed", type=int, default=1)
     size = parser.add_argument_group("size, for trials")

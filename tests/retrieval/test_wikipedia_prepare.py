@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import faiss
@@ -64,21 +65,40 @@ def origin_on(hub: FakeHub, revision: str | None = None) -> Origin:
     return parse_origin(f"hf://datasets/{DATASET}", revision=revision, hub=hub.endpoint)
 
 
-def start(hub: FakeHub, commit: str, folder: Path, log: Path) -> subprocess.Popen[str]:
-    environment = os.environ | hub.environment() | {"PYTHONPATH": str(ROOT / "handler")}
-    command = [sys.executable, "-c", WORKER, f"hf://datasets/{DATASET}", commit, str(folder)]
-    with log.open("a") as errors:
-        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True)
+Start = Callable[[str, Path, Path], subprocess.Popen[str]]
 
 
-def test_eight_processes_one_download_and_a_kill_in_the_middle(hub: FakeHub, tmp_path: Path) -> None:
+@pytest.fixture
+def start(hub: FakeHub) -> Iterator[Start]:
+    """Start loading processes, none of which outlives its test, however that ends."""
+    with ExitStack() as stack:
+
+        def begin(commit: str, folder: Path, log: Path) -> subprocess.Popen[str]:
+            environment = os.environ | hub.environment() | {"PYTHONPATH": str(ROOT / "handler")}
+            command = [sys.executable, "-c", WORKER, f"hf://datasets/{DATASET}", commit, str(folder)]
+            with log.open("a") as errors:
+                process = subprocess.Popen(
+                    command, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True
+                )
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            return process
+
+        yield begin
+
+
+def test_eight_processes_one_download_and_a_kill_in_the_middle(
+    hub: FakeHub, start: Start, tmp_path: Path
+) -> None:
     content = np.random.default_rng(0).bytes(2 * PART_BYTES + 2**19)
     repo = hub.add_repo(DATASET, FILES | {INDEX_FILE: content}, repo_type="dataset")
     hub.faults.hold_after[INDEX_FILE] = 2**20  # the third part is shorter: it arrives
     data, log = tmp_path / "data", tmp_path / "log"
-    processes = [start(hub, repo.commit, data, log) for _ in range(PROCESSES)]
+    processes = [start(repo.commit, data, log) for _ in range(PROCESSES)]
     assert hub.faults.held.wait(WAIT_S)
+    # The short part may arrive before the others are asked for.
     wait_until(lambda: any(path.read_text() for path in data.rglob("*.parts")))
+    wait_until(lambda: len(hub.downloads(INDEX_FILE)) >= 3)
     assert len(hub.downloads(INDEX_FILE)) == 3  # each part once
 
     loader = next(process for process in processes if is_downloading(process, data))
