@@ -56,14 +56,20 @@ class TopicEncoder:
         """Return unit vectors."""
         if not texts:
             return np.empty((0, DIMENSION), dtype=np.float32)
-        # A part of a text is near the text: its topic hangs on its longest word. The rest is the text's
-        # own: texts of one vector would be neighbours in no order, and no search could find the same ten.
-        topics = [zlib.crc32(max(text.split(), key=len, default="").encode()) % TOPICS for text in texts]
+        # A part of a text is near the text: its topic hangs on its longest word, the title's left out, which
+        # would be that of all. The rest is the text's own: texts of one vector would be neighbours in no
+        # order, and no search could find the same ten.
+        topics = [zlib.crc32(_longest_word(text).encode()) % TOPICS for text in texts]
         own = [np.random.default_rng(zlib.crc32(text.encode())) for text in texts]
         vectors = np.stack([random.standard_normal(DIMENSION, np.float32) for random in own])
         vectors = vectors * self._spread + self._topics[topics]
         unit: Embedding = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         return unit
+
+
+def _longest_word(text: str) -> str:
+    words = [word for word in text.split() if word.startswith("w")]
+    return max(words, key=len, default="")
 
 
 def made_up(rows: int, seed: int = 0) -> Iterator[str]:

@@ -28,7 +28,7 @@ def blocks_of(rows: Embedding, folder: Path) -> Blocks:
     for number, start in enumerate(range(0, len(rows), BLOCK)):
         paths.append(folder / f"{number}.npy")
         np.save(paths[-1], rows[start : start + BLOCK])
-    return Blocks(paths, len(rows), DIMENSION, BLOCK)
+    return Blocks.of_files(paths, len(rows), DIMENSION, BLOCK)
 
 
 def build(rows: Embedding, queries: Embedding, folder: Path) -> tuple[VectorIndex, VectorEntry]:

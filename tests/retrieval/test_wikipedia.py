@@ -11,8 +11,9 @@ import pytest
 
 from openchatkit.ports import Embedding, Query
 from openchatkit.retrieval.encoder import SentenceEncoder
+from openchatkit.retrieval.faiss_files import keeps_vectors
 from openchatkit.retrieval.sentence_table import SentenceTable, convert
-from openchatkit.retrieval.wikipedia import WikipediaIndex, WikipediaSource, keeps_vectors
+from openchatkit.retrieval.wikipedia import WikipediaIndex, WikipediaSource
 from openchatkit.retrieval.wikipedia_prepare import PreparedWikipedia
 from tests.retrieval.wikipedia_corpus import Corpus, index_bytes, make_corpus, parquet
 

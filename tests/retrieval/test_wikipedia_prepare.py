@@ -25,7 +25,9 @@ from openchatkit.origins import (
     parse_origin,
 )
 from openchatkit.retrieval import wikipedia_prepare
+from openchatkit.retrieval.faiss_files import map_index
 from openchatkit.retrieval.sentence_table import SentenceTable, TableUnusable
+from openchatkit.retrieval.vectors import VectorIndex
 from openchatkit.retrieval.wikipedia_prepare import INDEX_FILE, SENTENCES_FILE, prepare_wikipedia
 from tests.retrieval.wikipedia_corpus import DATASET, index_bytes, parquet
 from tests.support.hub import FakeHub, serve_hub
@@ -90,7 +92,9 @@ def start(hub: FakeHub) -> Iterator[Start]:
 def test_eight_processes_one_download_and_a_kill_in_the_middle(
     hub: FakeHub, start: Start, tmp_path: Path
 ) -> None:
-    content = np.random.default_rng(0).bytes(2 * PART_BYTES + 2**19)
+    wide = faiss.IndexFlatIP(1024)
+    wide.add(np.random.default_rng(0).random(((2 * PART_BYTES + 2**19) // 4096, 1024), np.float32))
+    content = index_bytes(wide)
     repo = hub.add_repo(DATASET, FILES | {INDEX_FILE: content}, repo_type="dataset")
     hub.faults.hold_after[INDEX_FILE] = 2**20  # the third part is shorter: it arrives
     data, log = tmp_path / "data", tmp_path / "log"
@@ -202,18 +206,14 @@ def test_a_hub_that_is_down_says_so(tmp_path: Path) -> None:
         prepare_wikipedia(origin, tmp_path)
 
 
-def test_waiting_for_another_process_ends(hub: FakeHub, tmp_path: Path) -> None:
+def test_waiting_for_another_process_ends(hub: FakeHub, start: Start, tmp_path: Path) -> None:
     repo = hub.add_repo(DATASET, FILES, repo_type="dataset")
     hub.faults.hold_after[INDEX_FILE] = 1_000
-    other = start(hub, repo.commit, tmp_path / "data", tmp_path / "log")
-    try:
-        assert hub.faults.held.wait(WAIT_S)
-        origin = origin_on(hub, repo.commit)
-        with pytest.raises(OriginUnusable, match="another process"):
-            prepare_wikipedia(origin, tmp_path / "data", timeout_s=1.5)
-    finally:
-        other.kill()
-        other.communicate(timeout=WAIT_S)
+    start(repo.commit, tmp_path / "data", tmp_path / "log")
+    assert hub.faults.held.wait(WAIT_S)
+    origin = origin_on(hub, repo.commit)
+    with pytest.raises(OriginUnusable, match="another process"):
+        prepare_wikipedia(origin, tmp_path / "data", timeout_s=1.5)
 
 
 def test_a_table_of_something_else_is_refused(hub: FakeHub, tmp_path: Path) -> None:
@@ -221,6 +221,29 @@ def test_a_table_of_something_else_is_refused(hub: FakeHub, tmp_path: Path) -> N
     repo = hub.add_repo(DATASET, files, repo_type="dataset")
     with pytest.raises(TableUnusable):
         prepare_wikipedia(origin_on(hub, repo.commit), tmp_path)
+
+
+def test_an_index_of_something_else_is_refused(hub: FakeHub, tmp_path: Path) -> None:
+    repo = hub.add_repo(DATASET, FILES | {INDEX_FILE: b"no index" * 1_000}, repo_type="dataset")
+    with pytest.raises(OriginUnusable, match="no Faiss index"):
+        prepare_wikipedia(origin_on(hub, repo.commit), tmp_path)
+
+
+def test_a_large_flat_index_gets_lists(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("openchatkit.retrieval.vectors.EXACT_ROWS", len(TEXTS))
+    repo = hub.add_repo(DATASET, FILES, repo_type="dataset")
+    prepared = prepare_wikipedia(origin_on(hub, repo.commit), tmp_path)
+    assert prepared.lists is not None
+    assert prepared.lists.entry.kind == "ivf_pq"
+    assert (prepared.lists.entry.recall_at_10 or 0) >= 0.95
+    index = map_index(prepared.index)
+    listed = VectorIndex.over(index, prepared.lists.path, prepared.lists.entry)
+    queries = np.random.default_rng(1).standard_normal((50, index.d), dtype=np.float32)
+    found = [int(listed.nearest(query, 1)[1][0]) for query in queries]
+    assert np.mean(found == index.search(queries, 1)[1][:, 0]) >= 0.8
+    prepared.lists.path.unlink()  # without them the folder is not finished
+    again = prepare_wikipedia(origin_on(hub, repo.commit), tmp_path)
+    assert again.lists == prepared.lists
 
 
 def test_from_a_staged_prefix(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ index, and widen each by up to `w` neighbours on each side as long as their cosi
 `w_th`. Differences, all on purpose: a passage never leaves its article (where the table names articles) nor
 wraps around the table's ends; the cosine is one (the original divides by one of the norms twice); neighbours'
 vectors come out of the index where it keeps them whole, instead of being embedded anew at every query; index
-and sentences are memory-mapped.
+and sentences are memory-mapped; a large index that compares all its vectors is searched through lists that
+`wikipedia_prepare` has made over it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote
 
@@ -25,7 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openchatkit.ports import Passage, Query
+from openchatkit.retrieval.faiss_files import keeps_vectors, map_index
 from openchatkit.retrieval.sentence_table import SentenceRow, SentenceTable
+from openchatkit.retrieval.vectors import VectorIndex
 from openchatkit.retrieval.wikipedia_prepare import PreparedWikipedia
 
 SOURCE = "wikipedia"
@@ -33,9 +35,6 @@ ARTICLE_URL = "https://en.wikipedia.org/wiki/"
 NO_TITLE = "Wikipedia"
 MAX_WINDOW = 20
 MAX_RESULTS = 100
-
-INVERTED_FILE_KINDS = (b"Iw", b"IxPT")
-"""How the files of inverted-file indexes begin, those behind a transformation of the vectors included."""
 
 Vectors = NDArray[np.float32]
 
@@ -51,8 +50,21 @@ class PoolingEncoder(Protocol):
 class WikipediaIndex:
     """A Faiss index and the sentences that its vectors stand for. Safe for many threads."""
 
-    def __init__(self, index: faiss.Index, table: SentenceTable, encoder: PoolingEncoder) -> None:
+    def __init__(
+        self,
+        index: faiss.Index,
+        table: SentenceTable,
+        encoder: PoolingEncoder,
+        *,
+        listed: VectorIndex | None = None,
+    ) -> None:
         """Join an index and its table.
+
+        Args:
+            index: the vectors.
+            table: the sentences.
+            encoder: the one that made the vectors.
+            listed: a faster way to the same vectors; None: the index is searched itself.
 
         Raises:
             ValueError: they do not have one row for each vector, or the encoder is another one.
@@ -63,6 +75,7 @@ class WikipediaIndex:
         if index.d != dimension:
             raise ValueError(f"the index has {index.d} dimensions, the encoder {dimension}")
         self._index = index
+        self._listed = listed
         self._table = table
         self._encoder = encoder
         self._keeps_vectors = keeps_vectors(index)
@@ -85,7 +98,10 @@ class WikipediaIndex:
         index = map_index(prepared.index)
         if nprobe is not None:
             faiss.ParameterSpace().set_index_parameter(index, "nprobe", nprobe)
-        return cls(index, SentenceTable(prepared.table), encoder)
+        listed = None
+        if prepared.lists is not None:
+            listed = VectorIndex.over(index, prepared.lists.path, prepared.lists.entry)
+        return cls(index, SentenceTable(prepared.table), encoder, listed=listed)
 
     def search(self, query: str, k: int = 1, w: int = 5, w_th: float = 0.5) -> list[Passage]:
         """Return at most `k` passages, best first. Blocking.
@@ -98,17 +114,24 @@ class WikipediaIndex:
         """
         if not (1 <= k <= MAX_RESULTS and 0 <= w <= MAX_WINDOW):
             raise ValueError(f"k must be 1 to {MAX_RESULTS} and w 0 to {MAX_WINDOW}")
-        pooled = self._encoder.pool([query])
-        _, rows = self._index.search(pooled, k)
+        [pooled] = self._encoder.pool([query])
         passages: list[Passage] = []
         covered: set[int] = set()
-        for row in rows[0].tolist():
-            if row < 0 or row in covered:  # Faiss fills up with -1 where it finds fewer
+        for row in self.nearest(pooled, k):
+            if row in covered:
                 continue
-            first, last, score = self._widen(row, pooled[0], w, w_th)
+            first, last, score = self._widen(row, pooled, w, w_th)
             covered.update(range(first, last + 1))
             passages.append(self._passage(first, last, score))
         return passages
+
+    def nearest(self, query: Vectors, k: int) -> list[int]:
+        """Return the rows of the `k` sentences nearest to a query's vector, best first."""
+        if self._listed is not None:
+            found: list[int] = self._listed.nearest(query, k)[1].tolist()
+            return found
+        _, rows = self._index.search(query.reshape(1, -1), k)
+        return [row for row in rows[0].tolist() if row >= 0]  # Faiss fills up with -1 where it finds fewer
 
     def passage(self, passage_id: str) -> Passage | None:
         """Return a passage by its id, None where this index does not hold it."""
@@ -181,31 +204,6 @@ class WikipediaSource:
     async def passage(self, passage_id: str) -> Passage | None:
         """Return a passage by its id, None where the index holds it no more."""
         return await asyncio.to_thread(self._index.passage, passage_id)
-
-
-def map_index(path: Path) -> faiss.Index:
-    """Open a Faiss index without reading its vectors into memory.
-
-    Faiss maps inverted lists by one flag and plain codes (flat, scalar quantiser, HNSW) by another, and
-    refuses both together; the first bytes of a file name its class.
-    """
-    with path.open("rb") as file:
-        kind = file.read(4)
-    flag = faiss.IO_FLAG_MMAP if kind.startswith(INVERTED_FILE_KINDS) else faiss.IO_FLAG_MMAP_IFC
-    return faiss.read_index(str(path), flag | faiss.IO_FLAG_READ_ONLY)
-
-
-def keeps_vectors(index: faiss.Index) -> bool:
-    """Return whether the index gives back by row the vectors that were added, at most 8-bit rounded.
-
-    Product quantisers give back something too, but it is too far off to compare sentences by.
-    """
-    index = faiss.downcast_index(index)
-    if isinstance(index, faiss.IndexHNSW):
-        return keeps_vectors(index.storage)
-    if isinstance(index, faiss.IndexIVFFlat | faiss.IndexIVFScalarQuantizer):
-        return not index.direct_map.no()
-    return isinstance(index, faiss.IndexFlat | faiss.IndexScalarQuantizer)
 
 
 def _run(flags: NDArray[np.bool_]) -> int:

@@ -14,16 +14,20 @@ that may never come.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, Literal
 
 import filelock
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from openchatkit.origins import Origin, OriginUnusable, Progress, RemoteFile, matches
+from openchatkit.retrieval.faiss_files import compares_all, map_index
+from openchatkit.retrieval.manifest import VectorEntry
 from openchatkit.retrieval.sentence_table import TableUnusable, convert
+from openchatkit.retrieval.vectors import LISTS_FILE, Lists, list_vectors
 
 DATASET = "hf://datasets/ChristophSchuhmann/wikipedia-3sentence-level-retrieval-index"
 """The index that OpenChatKit uses: sentences of the English Wikipedia, embedded by contriever-msmarco."""
@@ -31,7 +35,7 @@ INDEX_FILE = "knn.index"
 SENTENCES_FILE = "wikipedia-en-sentences.parquet"
 TABLE_FILE = "sentences.arrow"
 MANIFEST = "manifest.json"
-FORMAT = 1
+FORMAT: Final = 2
 PREPARE_TIMEOUT_S = 3600.0
 LOOK_AGAIN_S = 1.0
 """How often one that waits looks whether it is done, or its turn."""
@@ -41,12 +45,25 @@ ATTEMPTS = 2
 _log = logging.getLogger(__name__)
 
 
+class _Manifest(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    format: Literal[2] = FORMAT
+    origin: str
+    rows: int
+    files: dict[str, int]
+    """Sizes by name, in bytes."""
+    lists: VectorEntry | None
+
+
 @dataclass(frozen=True, slots=True)
 class PreparedWikipedia:
     """The finished files."""
 
     index: Path
     table: Path
+    lists: Lists | None = None
+    """Where the index itself would compare all of its many vectors at each query."""
 
 
 def prepare_wikipedia(
@@ -95,14 +112,14 @@ def prepare_wikipedia(
 
 def _finished(folder: Path) -> PreparedWikipedia | None:
     try:
-        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
-        paths = [folder / entry["name"] for entry in manifest["files"]]
-        whole = all(
-            path.stat().st_size == entry["size"] for path, entry in zip(paths, manifest["files"], strict=True)
-        )
-    except (OSError, ValueError, KeyError, TypeError):
+        manifest = _Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+        whole = all((folder / name).stat().st_size == size for name, size in manifest.files.items())
+    except (OSError, ValidationError):
         return None
-    return PreparedWikipedia(*paths) if whole else None
+    if not whole:
+        return None
+    lists = Lists(folder / LISTS_FILE, manifest.lists) if manifest.lists else None
+    return PreparedWikipedia(folder / INDEX_FILE, folder / TABLE_FILE, lists)
 
 
 def _download(origin: Origin, folder: Path, names: tuple[str, str], progress: Progress) -> PreparedWikipedia:
@@ -118,11 +135,28 @@ def _download(origin: Origin, folder: Path, names: tuple[str, str], progress: Pr
         raise TableUnusable(f"{sentences.name} has no rows")
     final = folder / INDEX_FILE
     index_path.replace(final)
-    _write_manifest(folder, origin, rows, (final, table_path))
+    lists = _listed(final)
+    written = [final, table_path, *([lists.path] if lists else [])]
+    manifest = _Manifest(
+        origin=origin.identity,
+        rows=rows,
+        files={path.name: path.stat().st_size for path in written},
+        lists=lists.entry if lists else None,
+    )
+    _write_manifest(folder, manifest)
     source.unlink()  # the table has taken its place
     prepared = _finished(folder)
     assert prepared is not None
     return prepared
+
+
+def _listed(index: Path) -> Lists | None:
+    """Write lists beside an index that a search would read from end to end."""
+    try:
+        mapped = map_index(index)
+    except RuntimeError as error:
+        raise OriginUnusable(f"{index.name} is no Faiss index") from error
+    return list_vectors(mapped, index.parent) if compares_all(mapped) else None
 
 
 def _fetch_checked(origin: Origin, file: RemoteFile, incoming: Path, progress: Progress) -> Path:
@@ -135,15 +169,9 @@ def _fetch_checked(origin: Origin, file: RemoteFile, incoming: Path, progress: P
     raise OriginUnusable(f"{file.name} does not match its checksum")
 
 
-def _write_manifest(folder: Path, origin: Origin, rows: int, paths: tuple[Path, ...]) -> None:
-    manifest = {
-        "format": FORMAT,
-        "origin": origin.identity,
-        "rows": rows,
-        "files": [{"name": path.name, "size": path.stat().st_size} for path in paths],
-    }
+def _write_manifest(folder: Path, manifest: _Manifest) -> None:
     partial = folder / (MANIFEST + ".partial")
-    partial.write_text(json.dumps(manifest, indent=2), "utf-8")
+    partial.write_text(manifest.model_dump_json(indent=2), "utf-8")
     partial.replace(folder / MANIFEST)
 
 

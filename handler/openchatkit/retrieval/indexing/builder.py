@@ -280,7 +280,7 @@ class _Build:
             if not alone and not earlier:
                 on_slice(count)
         dimension = self.workers.tools.encoder.dimension
-        return total, Blocks([task.target for task in tasks], table.rows, dimension, BLOCK_ROWS)
+        return total, Blocks.of_files([task.target for task in tasks], table.rows, dimension, BLOCK_ROWS)
 
     def _known(self, table: DocumentTable) -> int:
         """Return how many rows have their vector in an earlier index."""
