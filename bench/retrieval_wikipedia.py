@@ -61,9 +61,8 @@ def articles() -> Iterator[tuple[str, list[str]]]:
         title = service["metadata"].get("serviceId", path.parent.parent.name)
         for name, text in _described(service, title):
             plain = " ".join(html.unescape(re.sub(r"<[^>]+>", " ", text)).split())
-            sentences = [
-                one for one in split_sentences(plain) if len(one.split()) in WORDS and one not in seen
-            ]
+            split = dict.fromkeys(split_sentences(plain))
+            sentences = [one for one in split if len(one.split()) in WORDS and one not in seen]
             seen.update(sentences)
             if sentences:
                 yield f"{title} {name}", sentences
