@@ -32,7 +32,7 @@ TWICE = "The board of Orla Freight met in Cork on Monday and approved nine new s
 
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
-    """Files of all kinds, in folders, with passages that stand in two of them and files that none can read."""
+    """Files of all kinds, in folders: passages that stand in two of them, files that cannot be read."""
     folder = tmp_path / "files"
     for number in range(6):
         (folder / f"year{number % 3}").mkdir(parents=True, exist_ok=True)

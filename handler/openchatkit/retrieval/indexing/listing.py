@@ -3,7 +3,8 @@
     items, problems = list_items(["reports/", "s3://bucket/news/", "hf://datasets/owner/name"])
 
 Items come in the order of the sources and, inside one, of their names, so that the same sources give
-the same index, and a folder the one that its copy in S3 gives. An item's name is its documents' id: its path below its source.
+the same index, and a folder the one that its copy in S3 gives. An item's name is its documents' id: its
+path below its source.
 """
 
 from __future__ import annotations
