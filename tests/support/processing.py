@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,14 @@ def run_job(request: Mapping[str, Any], home: Path) -> list[str]:
     Raises:
         AssertionError: one of them failed.
     """
+    roots = bring_inputs(request, home)
+    outputs = _run(request, roots)
+    take_outputs(request, roots)
+    return outputs
+
+
+def bring_inputs(request: Mapping[str, Any], home: Path) -> list[Path]:
+    """Bring each instance what it is to read; return the instances' folders."""
     count = request["ProcessingResources"]["ClusterConfig"]["InstanceCount"]
     roots = [home / f"algo-{number + 1}" for number in range(count)]
     for number, root in enumerate(roots):
@@ -34,11 +42,14 @@ def run_job(request: Mapping[str, Any], home: Path) -> list[str]:
         (root / "config" / "resourceconfig.json").write_text(json.dumps(config))
         for source in request["ProcessingInputs"]:
             _bring(source["S3Input"], root, number, count)
-    outputs = _run(request, roots)
+    return roots
+
+
+def take_outputs(request: Mapping[str, Any], roots: Sequence[Path]) -> None:
+    """Take what the instances have written."""
     for root in roots:
         for output in request["ProcessingOutputConfig"]["Outputs"]:
             _take(output["S3Output"], root)
-    return outputs
 
 
 def _bring(source: Mapping[str, str], root: Path, number: int, count: int) -> None:
@@ -62,7 +73,7 @@ def _take(output: Mapping[str, str], root: Path) -> None:
             boto3.client("s3").upload_file(str(path), bucket, prefix + path.relative_to(folder).as_posix())
 
 
-def _run(request: Mapping[str, Any], roots: list[Path]) -> list[str]:
+def _run(request: Mapping[str, Any], roots: Sequence[Path]) -> list[str]:
     processes = []
     for root in roots:
         command = [
