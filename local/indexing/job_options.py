@@ -58,7 +58,8 @@ def job_options(
     @click.option("--region", help="AWS region.")
     @click.option("--profile", help="AWS profile.")
     @wraps(command)
-    def with_job(*args: _Options.args, on: str | None, **options: _Options.kwargs) -> None:
+    def with_job(*args: _Options.args, **options: _Options.kwargs) -> None:
+        on = options.pop("on")
         names = JobOptions.__dataclass_fields__
         chosen: dict[str, Any] = {name: options.pop(name) for name in names}
         given = {name: value for name, value in chosen.items() if value not in (None, ())}

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import boto3
 from botocore.exceptions import ClientError as AwsError
@@ -92,7 +92,7 @@ def job_request(
         "ProcessingResources": {
             "ClusterConfig": {
                 "InstanceCount": instances,
-                "InstanceType": instance_type,  # type: ignore[typeddict-item]  # SageMaker knows its types
+                "InstanceType": cast("Any", instance_type),  # SageMaker knows its types, not this program
                 "VolumeSizeInGB": volume_gb or volume_of(work.size, instances),
             }
         },

@@ -183,8 +183,8 @@ def build_vectors(
     Returns:
         The files by kind, and what the manifest says about them.
     """
-    tuned = len(queries) > 0 and blocks.rows > FLOAT_ROWS and not keep_float
-    exact = _exact_nearest(blocks, queries) if tuned else None
+    shortened = len(queries) > 0 and blocks.rows > FLOAT_ROWS and not keep_float
+    exact = _exact_nearest(blocks, queries) if shortened else None
     store, code, recall = _choose_store(blocks, queries, exact, earlier)
     files = {"vectors": folder / "vectors.faiss"}
     faiss.write_index(store, str(files["vectors"]))

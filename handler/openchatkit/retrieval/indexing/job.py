@@ -35,8 +35,8 @@ from openchatkit.retrieval.indexing.workers import EncoderSpec, Tools, WorkerLos
 from openchatkit.retrieval.manifest import IndexUnusable
 
 ROOT = Path("/opt/ml")
-MAX_PROCESSES = 8
-"""Unless told otherwise: each one holds the encoder."""
+MAX_PROCESSES = {"cpu": 8, "cuda": 2}
+"""Unless told otherwise: each one holds the encoder and, on a GPU, some gigabytes of CUDA's libraries."""
 MAX_MESSAGE = 1000
 """Bytes; SageMaker shows 1 KB."""
 PRINTED_EVERY_S = 30.0
@@ -133,13 +133,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Build a shard; return the exit status."""
     parser = argparse.ArgumentParser(prog="openchatkit.retrieval.indexing.job", description=__doc__)
     parser.add_argument("--root", type=Path, default=ROOT)
-    parser.add_argument("--processes", type=int, default=min(os.cpu_count() or 1, MAX_PROCESSES))
+    parser.add_argument("--processes", type=int)
     options = parser.parse_args(arguments)
     try:
         spec = _encoder(options.root)
-        report = build_shard(
-            options.root, tools=Tools(lambda: _load(spec)), processes=options.processes, spec=spec
-        )
+        processes = options.processes or min(os.cpu_count() or 1, MAX_PROCESSES[spec.device])
+        report = build_shard(options.root, tools=Tools(lambda: _load(spec)), processes=processes, spec=spec)
     except (JobBroken, BuildBusy, IndexUnusable, WorkerLost, FileNotFoundError) as error:
         return _fail(options.root, str(error))
     except OSError as error:
