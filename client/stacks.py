@@ -87,6 +87,15 @@ class Stack:
             )
         return found
 
+    def outputs(self) -> dict[str, str]:
+        """Return what it tells about itself, by name.
+
+        Raises:
+            CallFailed: there is no such stack.
+        """
+        found = self.existing().get("Outputs", [])
+        return {output.get("OutputKey", ""): output.get("OutputValue", "") for output in found}
+
     def resources(self, kind: str) -> dict[str, str]:
         """Return the physical ids of the resources of a type, by logical id."""
         pages = self._client.get_paginator("list_stack_resources").paginate(StackName=self.name)

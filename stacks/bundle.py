@@ -65,6 +65,16 @@ def write_bundle(
     return destination
 
 
+def write_program(destination: Path, *, handler: Path = HANDLER) -> Path:
+    """Write an archive of the package alone, for programs that run beside an endpoint; return its path.
+
+    Raises:
+        BundleError: as `write_bundle`.
+    """
+    destination.write_bytes(_archive(_package(handler)))
+    return destination
+
+
 def bundle_files(role: Role, *, handler: Path = HANDLER) -> dict[str, Path]:
     """Return the files of a role's bundle by their names in the archive, sorted by name.
 
@@ -75,10 +85,15 @@ def bundle_files(role: Role, *, handler: Path = HANDLER) -> dict[str, Path]:
     for path in files.values():
         if not path.is_file():
             raise BundleError(f"the bundle of {role} needs {path}, which is not there")
+    return dict(sorted({**files, **_package(handler)}.items()))
+
+
+def _package(handler: Path) -> dict[str, Path]:
+    """Return the files of the package by their names in an archive, sorted by name."""
     package = handler / PACKAGE
     if not (package / "__init__.py").is_file():
-        raise BundleError(f"the bundle of {role} needs the package {package}, which is not there")
-    files |= {path.relative_to(handler).as_posix(): path for path in _package_files(package)}
+        raise BundleError(f"the bundle needs the package {package}, which is not there")
+    files = {path.relative_to(handler).as_posix(): path for path in _package_files(package)}
     return dict(sorted(files.items()))
 
 

@@ -21,6 +21,7 @@ from stacks.acknowledged import acknowledge, resource_finding
 
 SERVICE = "sagemaker.amazonaws.com"
 METRIC_NAMESPACES = ["/aws/sagemaker/*", "AWS/SageMaker", "aws/sagemaker/*"]
+PULL_ACTIONS = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
 TABLE_ACTIONS = [
     *("dynamodb:GetItem", "dynamodb:Query", "dynamodb:PutItem", "dynamodb:UpdateItem"),
     *("dynamodb:DeleteItem", "dynamodb:BatchWriteItem", "dynamodb:ConditionCheckItem"),
@@ -48,10 +49,7 @@ class ExecutionRole(Construct):
         """Let it pull its image, read its bundle, and write its log and its instance's metrics."""
         self._allow(["s3:GetObject"], bundle.bucket.arn_for_objects(bundle.s3_object_key))
         if repository is not None:
-            self._allow(
-                ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
-                repository.repository_arn,
-            )
+            self._allow(PULL_ACTIONS, repository.repository_arn)
             self._allow(["ecr:GetAuthorizationToken"], "*")
         group = log.log_group_arn
         self._allow(["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"], group)

@@ -19,6 +19,8 @@ from constructs import Construct
 
 from stacks.acknowledged import acknowledge
 from stacks.build_project import LEFT_OUT, ROOT, BuildProject
+from stacks.execution_role import PULL_ACTIONS
+from stacks.indexing import IndexingRole
 from stacks.settings import DeploySettings, SettingsError
 from stacks.stack import AppStack
 from stacks.storage import StorageStack
@@ -29,7 +31,6 @@ BASE_LINE = re.compile(rf"^ARG BASE_IMAGE=\S+/{BASE_REPOSITORY}:(?P<tag>\S+)$", 
 DEFAULT_REGION = "us-east-1"
 """Whose registry the base comes from where the region is known only when it is deployed."""
 KEPT_IMAGES = 3
-PULL = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecr:BatchCheckLayerAvailability"]
 BUILD = """\
 set -euo pipefail
 # A tag that is there is the same image: its name is the fingerprint of what it is built from.
@@ -44,7 +45,7 @@ docker push "$REPOSITORY_URI:$TAG"
 
 
 class ImageStack(AppStack):
-    """What `image` asks for; `uri` is the result."""
+    """What `image` asks for; `uri` is the result. And the role of jobs that run it beside the endpoint."""
 
     def __init__(self, scope: Construct, settings: DeploySettings, storage: StorageStack) -> None:
         super().__init__(scope, settings, "Image", "the container's image")
@@ -72,6 +73,16 @@ class ImageStack(AppStack):
             string_value=self.uri,
             description="What the containers run",
         )
+        indexing = IndexingRole(
+            self,
+            "Indexing",
+            name=settings.name,
+            bucket=storage.bucket,
+            key=storage.key,
+            repository=self.repository,
+        )
+        self.output("Image", self.uri, "What the containers run")
+        self.output("IndexingRoleArn", indexing.role.role_arn, "Who builds indexes (`ock index build`)")
 
 
 def base_image(region: str) -> str:
@@ -144,7 +155,7 @@ def _built_in_the_account(stack: ImageStack, storage: StorageStack) -> tuple[ecr
     repository.grant_pull_push(build.project)
     build.project.add_to_role_policy(
         iam.PolicyStatement(
-            actions=PULL,
+            actions=PULL_ACTIONS,
             resources=[f"arn:{stack.partition}:ecr:{region}:{account}:repository/{BASE_REPOSITORY}"],
         )
     )

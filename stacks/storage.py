@@ -15,6 +15,7 @@ from constructs import Construct
 
 from stacks.acknowledged import acknowledge
 from stacks.bucket_emptier import BucketEmptier
+from stacks.indexing import WORK_PREFIX
 from stacks.network import Network, network_of
 from stacks.settings import DeploySettings
 from stacks.stack import AppStack
@@ -25,6 +26,8 @@ KEY_DELETION_DAYS = 7
 """The shortest that KMS allows; a key that is scheduled for deletion costs nothing."""
 UPLOAD_DAYS = 7
 OLD_VERSION_DAYS = 30
+INDEXING_DAYS = 14
+"""How long documents and shards of a job that builds an index are kept."""
 
 
 class StorageStack(AppStack):
@@ -39,6 +42,7 @@ class StorageStack(AppStack):
         if settings.removal == "destroy" and settings.empty_on_destroy:
             BucketEmptier(self, "BucketEmptier", bucket=self.bucket)
         self.output("BucketName", self.bucket.bucket_name, "Where the weights are")
+        self.output("KeyArn", self.key.key_arn, "What encrypts them")
         self.output("TableName", self.table.table_name, "Where the conversations are")
 
 
@@ -83,13 +87,19 @@ def _bucket(stack: AppStack, settings: DeploySettings, key: kms.Key) -> s3.Bucke
                 abort_incomplete_multipart_upload_after=Duration.days(UPLOAD_DAYS),
                 noncurrent_version_expiration=Duration.days(OLD_VERSION_DAYS),
                 expired_object_delete_marker=True,
-            )
+            ),
+            s3.LifecycleRule(
+                id="what-jobs-read-and-wrote",
+                prefix=WORK_PREFIX,
+                expiration=Duration.days(INDEXING_DAYS),
+                noncurrent_version_expiration=Duration.days(1),
+            ),
         ],
     )
     acknowledge(
         bucket,
         {
-            "S1": "The bucket holds public model weights and indexes, no conversations; who "
+            "S1": "The bucket holds public model weights, documents and their indexes, no conversations; who "
             "reads them is in CloudTrail where the account logs data events."
         },
     )

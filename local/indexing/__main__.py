@@ -17,7 +17,10 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 from rich.console import Console
 
+from local.indexing.job_options import JobOptions, job_options
+
 if TYPE_CHECKING:
+    from local.indexing.sagemaker import Shards
     from local.indexing.sources import Sources
     from openchatkit.retrieval.encoder import SentenceEncoder
 
@@ -68,7 +71,9 @@ def index() -> None:
 )
 @_PROCESSES
 @_DEVICE
+@job_options
 def build(
+    job: JobOptions | None,
     sources: tuple[str, ...],
     out: Path,
     name: str,
@@ -78,9 +83,16 @@ def build(
     processes: int,
     device: str | None,
 ) -> None:
-    """Build the index of some sources in DIR, or bring it up to date."""
+    """Build the index of some sources in DIR, or bring it up to date.
+
+    With --on sagemaker the instances of a processing job read and embed a share of the files each, and
+    their shards are merged here into the index that one machine would have built. SRC is then files and
+    folders, or one S3 prefix. Ctrl-C leaves the job running; the same command follows it again.
+    """
     from local.indexing.sources import Sources, absolute
 
+    if str(out).startswith("s3:/"):
+        raise click.UsageError("--out: a folder of this machine; copy the index to S3 afterwards")
     wanted = Sources(
         sources=tuple(map(absolute, sources)),
         name=_source_name(name),
@@ -88,7 +100,7 @@ def build(
         revision=revision,
         keep_duplicates=keep_duplicates,
     )
-    _build(lambda: wanted, out, processes, device)
+    _build(lambda: wanted, out, processes, device, job)
 
 
 @index.command()
@@ -199,7 +211,13 @@ def search(
     _guarded(run)
 
 
-def _build(wanted: Callable[[], Sources], folder: Path, processes: int, device: str | None) -> None:
+def _build(
+    wanted: Callable[[], Sources],
+    folder: Path,
+    processes: int,
+    device: str | None,
+    job: JobOptions | None = None,
+) -> None:
     def run() -> None:
         from local.indexing.view import BuildView, show_report
         from openchatkit.retrieval.encoder import bundled_minilm_directory
@@ -211,9 +229,10 @@ def _build(wanted: Callable[[], Sources], folder: Path, processes: int, device: 
         model = sources.encoder or str(bundled_minilm_directory())
         spec = EncoderSpec(model, sources.revision, device or _default_device())
         console = _console()
+        shards = _shards(sources, folder, job, console) if job is not None else None
         with BuildView(console) as view:
             report = build_index(
-                sources.sources,
+                shards.folders if shards else sources.sources,
                 folder,
                 tools=Tools(lambda: _encoder(sources.encoder, sources.revision, device)),
                 options=Options(
@@ -221,15 +240,24 @@ def _build(wanted: Callable[[], Sources], folder: Path, processes: int, device: 
                     model=sources.encoder,
                     excluded=sources.excluded,
                     drop_duplicates=not sources.keep_duplicates,
+                    refused=shards.refused if shards else (),
                 ),
                 processes=processes,
                 spec=spec,
                 progress=view.step,
             )
         sources.write(folder)
+        if shards is not None:
+            shards.remove()
         show_report(console, report)
 
     _guarded(run)
+
+
+def _shards(sources: Sources, folder: Path, job: JobOptions, console: Console) -> Shards:
+    from local.indexing.sagemaker import build_shards
+
+    return build_shards(sources, folder, job, console)
 
 
 def _holds(folder: Path, name: str) -> bool:
@@ -269,15 +297,20 @@ def _guarded(work: Callable[[], None]) -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    from client.errors import ClientError
     from local.indexing.sources import SourcesUnknown
     from openchatkit.retrieval.indexing.builder import BuildBusy
     from openchatkit.retrieval.indexing.remote import SourceUnusable
     from openchatkit.retrieval.indexing.workers import WorkerLost
     from openchatkit.retrieval.manifest import IndexUnusable
+    from stacks.bundle import BundleError
 
     try:
         work()
-    except (SourcesUnknown, BuildBusy, SourceUnusable, WorkerLost, IndexUnusable, FileNotFoundError) as error:
+    except (
+        *(ClientError, SourcesUnknown, BuildBusy, SourceUnusable, WorkerLost, IndexUnusable, BundleError),
+        FileNotFoundError,
+    ) as error:
         fail(str(error))
     except OSError as error:
         fail(f"{error.strerror or type(error).__name__}: {error.filename or ''}".rstrip(": "))

@@ -187,3 +187,11 @@ def test_waiting_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with serve_refusals(answer), pytest.raises(CallFailed, match="still UPDATE_IN_PROGRESS after"):
         Stack(open_session(), NAME).wait(lambda _: None, set())
+
+
+def test_what_a_stack_tells_about_itself(session: boto3.Session) -> None:
+    template = {**TEMPLATE, "Outputs": {"TopicName": {"Value": "kept"}}}
+    session.client("cloudformation").create_stack(StackName=NAME, TemplateBody=json.dumps(template))
+    assert Stack(session, NAME).outputs() == {"TopicName": "kept"}
+    with pytest.raises(CallFailed, match="there is no stack Nowhere"):
+        Stack(session, "Nowhere").outputs()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stacks.bundle import HANDLER, BundleError, bundle_files, write_bundle
+from stacks.bundle import HANDLER, BundleError, bundle_files, write_bundle, write_program
 from stacks.models import Role
 
 ROLES: tuple[Role, ...] = ("chat", "moderation")
@@ -96,3 +96,13 @@ def _content(archive: tarfile.TarFile, name: str) -> bytes:
     member = archive.extractfile(name)
     assert member is not None
     return member.read()
+
+
+def test_the_program_of_a_job_is_the_package_alone(handler: Path, tmp_path: Path) -> None:
+    first = write_program(tmp_path / "first.tar.gz").read_bytes()
+    second = write_program(tmp_path / "second.tar.gz", handler=handler).read_bytes()
+    assert first == second
+    with tarfile.open(tmp_path / "first.tar.gz") as archive:
+        names = archive.getnames()
+    assert "openchatkit/retrieval/indexing/job.py" in names
+    assert {name.partition("/")[0] for name in names} == {"openchatkit"}

@@ -210,7 +210,12 @@ def _selector(allowed: Bitmap) -> FaissIndex:
 
 
 def build_vectors(
-    blocks: Blocks, queries: Embedding, folder: Path, *, earlier: FaissIndex | None = None
+    blocks: Blocks,
+    queries: Embedding,
+    folder: Path,
+    *,
+    earlier: FaissIndex | None = None,
+    keep_float: bool = False,
 ) -> tuple[dict[str, Path], VectorEntry]:
     """Write an index of vectors.
 
@@ -221,11 +226,13 @@ def build_vectors(
         folder: where the files go.
         earlier: vectors of the index that this one follows: where they are in 8 bits, so are these, by
             the same measure, so that a vector which is taken over stays as it is.
+        keep_float: keep every vector as it is and compare all of them; the queries are not looked at.
 
     Returns:
         The files by kind, and what the manifest says about them.
     """
-    exact = _exact_nearest(blocks, queries) if len(queries) and blocks.rows > FLOAT_ROWS else None
+    shortened = len(queries) > 0 and blocks.rows > FLOAT_ROWS and not keep_float
+    exact = _exact_nearest(blocks, queries) if shortened else None
     store, code, recall = _choose_store(blocks, queries, exact, earlier)
     files = {"vectors": folder / "vectors.faiss"}
     faiss.write_index(store, str(files["vectors"]))

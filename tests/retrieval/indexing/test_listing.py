@@ -25,7 +25,7 @@ def test_a_folder_is_listed_in_order_and_the_rest_is_named(tmp_path: Path) -> No
         tmp_path, {"b.txt": "B", "a/a.md": "A", "c.html": "C", "d.exe": "D", ".e.txt": "E", ".git/f.txt": "F"}
     )
     items, skipped = list_items([str(tmp_path)])
-    assert names(items) == ["b.txt", "c.html", "a/a.md"]
+    assert names(items) == ["a/a.md", "b.txt", "c.html"]
     assert [(file.path, file.reason) for file in skipped] == [("d.exe", NOT_READABLE)]
 
 

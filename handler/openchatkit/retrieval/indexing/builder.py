@@ -138,7 +138,10 @@ class _Build:
                 (work / "lexical.tmp").rename(work / "lexical")
             self.progress("packing", 1, 2)
             previous = self.plan.earlier[0].vector_index.store if self.plan.earlier else None
-            files, entry = build_vectors(blocks, self._held_out(table), work, earlier=previous)
+            queries = self._held_out(table)
+            files, entry = build_vectors(
+                blocks, queries, work, earlier=previous, keep_float=self.plan.options.keep_float
+            )
             skipped = tuple(table.skipped())
             manifest = Manifest(
                 name=self.plan.options.name,
@@ -297,7 +300,8 @@ class _Build:
 
     def _held_out(self, table: DocumentTable) -> Embedding:
         """Return vectors of questions to tune by: the middle of some sentences, without their titles."""
-        count = min(HELD_OUT_QUERIES, table.rows) if table.rows > FLOAT_ROWS else 0
+        tuned = table.rows > FLOAT_ROWS and not self.plan.options.keep_float
+        count = min(HELD_OUT_QUERIES, table.rows) if tuned else 0
         rows = [number * table.rows // count for number in range(count)]
         texts = []
         for found in table.found(rows):

@@ -3,7 +3,8 @@
     items, problems = list_items(["reports/", "s3://bucket/news/", "hf://datasets/owner/name"])
 
 Items come in the order of the sources and, inside one, of their names, so that the same sources give
-the same index. An item's name is its documents' id: its path below its source.
+the same index, and a folder the one that its copy in S3 gives. An item's name is its documents' id: its
+path below its source.
 """
 
 from __future__ import annotations
@@ -95,9 +96,8 @@ def _remote(source: str) -> Iterator[tuple[str, Item, str | None]]:
 def _local(root: Path) -> Iterator[tuple[str, Item | None, str | None]]:
     if not root.exists():
         raise FileNotFoundError(f"no such file or folder: {root}")
-    for path, problem in _files(root):
-        relative = path.relative_to(root).as_posix() if path != root else path.name
-        name = relative.encode("utf-8", "replace").decode()
+    found = [(_name(path, root), path, problem) for path, problem in _files(root)]
+    for name, path, problem in sorted(found):
         item = None
         if problem is None and path.suffix.lower() in SUFFIXES:
             try:
@@ -105,6 +105,11 @@ def _local(root: Path) -> Iterator[tuple[str, Item | None, str | None]]:
             except OSError:
                 problem = "cannot be opened"
         yield name, item, problem
+
+
+def _name(path: Path, root: Path) -> str:
+    relative = path.relative_to(root).as_posix() if path != root else path.name
+    return relative.encode("utf-8", "replace").decode()
 
 
 def _digest(path: Path) -> str:
@@ -116,7 +121,7 @@ def _digest(path: Path) -> str:
 
 
 def _files(root: Path) -> Iterator[tuple[Path, str | None]]:
-    """Yield files in the order of their paths, and what speaks against those that are not read."""
+    """Yield files, and what speaks against those that are not read."""
     if not root.is_dir():
         # Opening a pipe would wait for a writer.
         yield root, None if root.is_file() else "not a regular file"
@@ -124,12 +129,12 @@ def _files(root: Path) -> Iterator[tuple[Path, str | None]]:
     inside = root.resolve()
     for folder, folders, names in os.walk(root):
         # A link to a folder is never followed: its target is outside, or is visited by itself.
-        folders[:] = sorted(
+        folders[:] = [
             name for name in folders if not name.startswith(".") and not is_index(Path(folder) / name)
-        )
+        ]
         if MANIFEST in names and is_index(Path(folder)):
             continue
-        for name in sorted(names):
+        for name in names:
             path = Path(folder) / name
             if not name.startswith("."):
                 yield path, _problem(path, inside)

@@ -28,6 +28,10 @@ class Options:
     excluded: Sequence[str] = ()
     """Items whose name is one of these, or stands below one, are left out."""
     drop_duplicates: bool = True
+    refused: Sequence[Skipped] = ()
+    """Files that somebody else has found unreadable: listed as skipped with those found here."""
+    keep_float: bool = False
+    """Keep vectors as the encoder gave them, however many: what is to be merged must not lose any of them."""
 
     @property
     def parameters(self) -> dict[str, int | float | str | bool]:
@@ -55,11 +59,13 @@ class Plan:
             self._take(LibraryIndex.open(self.folder, encoder=self.identity))
         indexes = [source for source in self.sources if "://" not in source and is_index(Path(source))]
         items, self.problems = list_items([source for source in self.sources if source not in indexes])
+        self.problems += self.options.refused
         taken = {item.name for item in items}
         for source in indexes:
             items += self._items_of(Path(source), taken)
         if indexes:  # however files were dealt out among indexes, together they stand in one order
             items.sort(key=lambda item: item.name)
+            self.problems.sort(key=lambda problem: problem.path)
         self.items = [item for item in items if not self._excluded(item.name)]
         self.problems = [problem for problem in self.problems if not self._excluded(problem.path)]
 
