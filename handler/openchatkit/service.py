@@ -196,7 +196,7 @@ class OpenChatKitService:
 
     async def _conversation(self, request: wire.ChatRequest) -> Conversation:
         if request.session_id is None:
-            return await Conversation.begin(self._store, request.user_id, request.inputs)
+            return await Conversation.begin(self._store, request.user_id)
         return await Conversation.resume(
             self._store,
             request.session_id,
