@@ -97,10 +97,13 @@ def build(
 @_PROCESSES
 @_DEVICE
 def add(index: Path, sources: tuple[str, ...], processes: int, device: str | None) -> None:
-    """Add sources to an index."""
-    from local.indexing.sources import Sources, absolute
+    """Add sources to an index, or bring back what was removed.
 
-    _build(lambda: Sources.read(index).with_sources([*map(absolute, sources)]), index, processes, device)
+    SRC is a source; or a file or folder that was removed, by its path or its name in the index.
+    """
+    from local.indexing.sources import Sources
+
+    _build(lambda: Sources.read(index).with_sources(sources), index, processes, device)
 
 
 @index.command()
@@ -220,6 +223,7 @@ def _build(wanted: Callable[[], Sources], folder: Path, processes: int, device: 
                     name=sources.name,
                     model=sources.encoder,
                     excluded=sources.excluded,
+                    readmitted=sources.readmitted,
                     drop_duplicates=not sources.keep_duplicates,
                 ),
                 processes=processes,
