@@ -30,6 +30,7 @@ HERE = Path(__file__).resolve().parent
 CONFIG_FILE = "cdk.json"
 CLI_ENV = "CDK_CONTEXT_JSON"
 """How the CLI passes the whole context on; without it nobody has read the files."""
+PATH_METADATA = "aws:cdk:enable-path-metadata"
 NO_COMMIT = "0" * 40
 
 
@@ -79,7 +80,10 @@ def _files() -> dict[str, Any] | None:
     """Return the context of the files beside this one, None where the CLI has read them."""
     if CLI_ENV in os.environ:
         return None
-    return {**_object(HERE / CONTEXT_FILE), **_object(HERE / CONFIG_FILE).get("context", {})}
+    config = _object(HERE / CONFIG_FILE)
+    # The CLI makes this of its setting, and warns of a configuration that holds the key itself.
+    metadata = {PATH_METADATA: config.get("pathMetadata", True)}
+    return {**metadata, **_object(HERE / CONTEXT_FILE), **config.get("context", {})}
 
 
 def _object(path: Path) -> dict[str, Any]:

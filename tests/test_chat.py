@@ -109,12 +109,12 @@ async def test_turns_without_a_reply_are_left_out() -> None:
     model = chat(engine)
 
     class Said:
-        def __init__(self, human: str, bot: str) -> None:
-            self.human, self.bot = human, bot
+        def __init__(self, human: str, bot: str, number: int) -> None:
+            self.human, self.bot, self.number = human, bot, number
 
     draft = model.draft(
         "q",
-        history=[Said("stopped", ""), Said("kept", "yes")],
+        history=[Said("stopped", "", 1), Said("kept", "yes", 2)],
         passages=[],
         parameters=model.sampling_parameters(Parameters()),
         request_id="r",

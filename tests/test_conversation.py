@@ -37,7 +37,7 @@ def turn(conversation: Conversation, human: str = "q") -> Turn:
 
 
 async def test_numbers_follow_each_other(store: SqliteStore) -> None:
-    first = await Conversation.begin(store, "ann", "Hello there")
+    first = await Conversation.begin(store, "ann")
     assert first.number == 1
     await first.store_turn(store, turn(first, "a"))
     second = await Conversation.resume(store, first.session.session_id, "ann", limit=10)
@@ -50,7 +50,7 @@ async def test_numbers_follow_each_other(store: SqliteStore) -> None:
 
 
 async def test_a_stale_writer_conflicts(store: SqliteStore) -> None:
-    first = await Conversation.begin(store, "ann", "q")
+    first = await Conversation.begin(store, "ann")
     late = await Conversation.resume(store, first.session.session_id, "ann", limit=10)
     await first.store_turn(store, turn(first, "a"))
     with pytest.raises(Conflict):
@@ -58,7 +58,7 @@ async def test_a_stale_writer_conflicts(store: SqliteStore) -> None:
 
 
 async def test_an_edit_that_lost_the_race_conflicts(store: SqliteStore) -> None:
-    first = await Conversation.begin(store, "ann", "q")
+    first = await Conversation.begin(store, "ann")
     await first.store_turn(store, turn(first, "a"))
     session_id = first.session.session_id
     edits = [await Conversation.resume(store, session_id, "ann", limit=10, replace_turn=1) for _ in range(2)]

@@ -6,9 +6,10 @@ import datetime
 import itertools
 import re
 from dataclasses import dataclass
+from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openchatkit import prompt
@@ -21,6 +22,7 @@ from tests.fakes import passage
 class Said:
     human: str
     bot: str
+    number: int = 1
 
 
 def test_openchatkit_format_is_exact() -> None:
@@ -93,10 +95,16 @@ def test_controls_become_blanks() -> None:
 
 
 def fit(budget: int, turns: int = 5, passages: int = 2) -> prompt.Prompt:
+    return fit_history([Said(f"h{n} " * 5, f"b{n} " * 5, n) for n in range(1, turns + 1)], budget, passages)
+
+
+def fit_history(
+    history: list[Said], budget: int, passages: int = 0, question: str = "one two three"
+) -> prompt.Prompt:
     return fit_prompt(
-        "one two three",
+        question,
         preamble="pre",
-        history=[Said(f"h{n} " * 5, f"b{n} " * 5) for n in range(turns)],
+        history=history,
         passages=[passage(n + 1) for n in range(passages)],
         budget=budget,
         render=lambda q, p, h, s: render_prompt(q, preamble=p, history=h, passages=s),
@@ -112,17 +120,87 @@ def test_everything_stands_in_a_large_budget() -> None:
 def test_the_oldest_whole_turns_go_first_then_the_last_passages() -> None:
     sizes = [fit(budget) for budget in range(6, 120)]
     for before, after in itertools.pairwise(sizes):
-        assert (after.passages, after.turns) >= (before.passages, before.turns)
+        assert after.passages >= before.passages
+    assert all(one.passages == 2 for one in sizes if one.turns)
     some = next(one for one in sizes if one.turns == 2)
-    assert "h3" in some.text
     assert "h4" in some.text
-    assert "h2" not in some.text
-    assert some.passages == 2
+    assert "h5" in some.text
+    assert "h3" not in some.text
 
 
 @given(st.integers(6, 200), st.integers(0, 12), st.integers(0, 4))
 def test_the_budget_holds(budget: int, turns: int, passages: int) -> None:
     assert fit(budget, turns, passages).tokens <= budget
+
+
+TURNS = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 90)), max_size=60)
+
+
+def conversation(lengths: list[tuple[int, int]], first: int = 1) -> list[Said]:
+    return [Said(f"h{n} " * human, f"b{n} " * bot, n) for n, (human, bot) in enumerate(lengths, start=first)]
+
+
+@settings(max_examples=50, deadline=None)
+@given(TURNS, st.integers(1, 300), st.integers(10, 800), st.integers(0, 3))
+def test_what_is_kept_are_the_newest_whole_turns_and_the_question(
+    lengths: list[tuple[int, int]], first: int, budget: int, passages: int
+) -> None:
+    history = conversation(lengths, first)
+    fitted = fit_history(history, budget, passages, "question at last")
+    assert fitted.tokens == len(fitted.text.split()) <= budget
+    assert fitted.text.endswith("<human>: question at last\n<bot>:")
+    kept = history[len(history) - fitted.turns :]
+    assert fitted.text.count("<human>:") == fitted.turns + 1
+    assert all(f"{said.human.strip()}\n<bot>: {said.bot.strip()}" in fitted.text for said in kept)
+    if fitting := most_that_fits(history, budget, passages):
+        sizes = [len(said.human) + len(said.bot) for said in history]
+        assert 1 <= fitted.turns <= fitting
+        assert sum(sizes[-fitted.turns :]) >= prompt.KEPT_SHARE * sum(sizes[-fitting:])
+
+
+def most_that_fits(history: list[Said], budget: int, passages: int) -> int:
+    room = budget - len(fit_history([], 10_000, passages, "question at last").text.split())
+    if room < 0:
+        return 0
+    sizes = [len(f"{said.human} {said.bot}".split()) + 2 for said in reversed(history)]
+    return sum(total <= room for total in itertools.accumulate(sizes))
+
+
+@settings(max_examples=50, deadline=None)
+@given(TURNS, st.integers(60, 800), st.integers(1, 20))
+def test_turns_that_are_loaded_no_more_change_nothing(
+    lengths: list[tuple[int, int]], budget: int, gone: int
+) -> None:
+    history = conversation(lengths)
+    whole = fit_history(history, budget)
+    part = history[gone:]
+    if whole.turns <= len(part) and most_that_fits(history, budget, 0) <= len(part):
+        assert fit_history(part, budget) == whole
+
+
+@settings(max_examples=20, deadline=None)
+@given(TURNS)
+def test_a_conversation_that_fits_is_kept_from_its_beginning(lengths: list[tuple[int, int]]) -> None:
+    assert fit_history(conversation(lengths), 100_000).turns == len(lengths)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("budget", [900, 1800, 3600])
+def test_the_first_turn_of_the_prompt_mostly_stays(seed: int, budget: int) -> None:
+    random = Random(seed)
+    history: list[Said] = []
+    firsts, fits = [], []
+    for number in range(1, 61):
+        fitted = fit_history(history, budget, question="word " * random.randint(5, 30))
+        firsts.append(len(history) - fitted.turns)
+        fits.append(len(history) - most_that_fits(history, budget, 0))
+        history.append(Said("h " * random.randint(5, 30), "b " * random.randint(15, 130), number))
+
+    def changes(starts: list[int]) -> int:
+        return sum(before != after for before, after in itertools.pairwise(starts))
+
+    # `fits` is where the prompt began when turns were dropped one by one.
+    assert changes(firsts) <= changes(fits) / 2 + 1
 
 
 def test_a_question_that_does_not_fit_is_refused() -> None:

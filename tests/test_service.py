@@ -21,6 +21,7 @@ from openchatkit.errors import (
     SessionNotFound,
     TurnTimeout,
 )
+from openchatkit.ports import UNTITLED
 from tests.fakes import ListRetriever, PhraseGuard, QueuedEngine
 from tests.house import House
 
@@ -382,6 +383,51 @@ async def test_a_new_session_takes_its_title_from_the_first_question(house: Hous
     await house.ask("Hello there", session_id=opened.session_id)
     listed = await house.service.sessions(wire.SessionsRequest(requestType="SESSIONS"))
     assert [one.title for one in listed.sessions] == ["Hello there"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "error"), [(EngineFailed("broken"), EngineFailed), (ValueError("odd"), EngineFailed)]
+)
+async def test_a_session_whose_first_turn_failed_is_not_listed(
+    house: House, reply: Exception, error: type[Exception]
+) -> None:
+    house.engine.replies = [reply, "Hi."]
+    session_id = None
+    with pytest.raises(error):
+        async for event in house.service.stream(wire.ChatRequest(inputs="Hello there")):
+            assert isinstance(event, wire.Started)
+            session_id = event.session_id
+    everyones = wire.SessionsRequest(requestType="SESSIONS")
+    assert (await house.service.sessions(everyones)).sessions == []
+    assert session_id is not None
+    kept = await house.store.session(session_id)
+    assert kept is not None
+    assert kept.title == UNTITLED  # nothing that was said
+    # Whoever learned the id from the stream may ask again.
+    assert (await house.ask("Hello again", session_id=session_id)).details.turn == 1
+    (listed,) = (await house.service.sessions(everyones)).sessions
+    assert (listed.session_id, listed.title) == (session_id, "Hello again")
+
+
+async def test_a_session_whose_first_turn_was_stopped_is_listed(house: House) -> None:
+    house.engine.replies = ["word. " * 500]
+    house.engine.delay_s = 0.002
+    events = house.service.stream(wire.ChatRequest(inputs="Hello there"))
+    async for event in events:
+        if isinstance(event, str):
+            break
+    await events.aclose()
+    (listed,) = (await house.service.sessions(wire.SessionsRequest(requestType="SESSIONS"))).sessions
+    assert listed.title == "Hello there"
+
+
+async def test_a_session_that_was_opened_stays_when_its_first_turn_fails(house: House) -> None:
+    opened = await house.service.new_session(wire.NewSessionRequest(requestType="NEW_SESSION"))
+    house.engine.replies = [EngineFailed("broken")]
+    with pytest.raises(EngineFailed):
+        await house.ask("Hello there", session_id=opened.session_id)
+    (listed,) = (await house.service.sessions(wire.SessionsRequest(requestType="SESSIONS"))).sessions
+    assert listed.session_id == opened.session_id
 
 
 async def test_history_pages(house: House) -> None:

@@ -116,6 +116,7 @@ def build_engine(settings: Settings, model: str, revision: str | None, *, judge:
 def _build_vllm(settings: Settings, model: str, revision: str | None, *, judge: bool) -> Engine:
     if find_spec("vllm") is None:
         raise SettingsError("engine: vllm is not installed here")
+    from openchatkit.engines.ending import end_process
     from openchatkit.engines.vllm_engine import VllmEngine, VllmOptions
 
     share = settings.gpu_memory_utilization
@@ -135,6 +136,7 @@ def _build_vllm(settings: Settings, model: str, revision: str | None, *, judge: 
             quantization=None if judge else settings.quantization,
             speculation=None if judge else settings.speculation,
         ),
+        on_death=end_process,
     )
 
 

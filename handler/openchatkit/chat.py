@@ -119,7 +119,7 @@ class ChatModel:
         self,
         question: str,
         *,
-        history: Sequence[prompts.Exchange],
+        history: Sequence[prompts.NumberedExchange],
         passages: Sequence[Passage],
         parameters: SamplingParameters,
         request_id: str,

@@ -11,19 +11,18 @@ import time
 from dataclasses import dataclass
 
 from openchatkit.errors import InvalidRequest, SessionNotFound
-from openchatkit.ports import ConversationStore, Session, Turn
+from openchatkit.ports import UNTITLED, ConversationStore, Session, Turn
 from openchatkit.wire import MAX_TITLE_CHARACTERS
 
 SESSION_ID_BYTES = 16
 """128 random bits: an id cannot be guessed. The owner is checked all the same."""
-UNTITLED = "New conversation"
 _TITLE_CHARACTERS = 80
 
 
-def new_session(owner: str, title: str = UNTITLED) -> Session:
+def new_session(owner: str) -> Session:
     """Return the header of a session that begins now."""
     now = time.time()
-    return Session(secrets.token_hex(SESSION_ID_BYTES), owner, title, created_at=now, updated_at=now)
+    return Session(secrets.token_hex(SESSION_ID_BYTES), owner, UNTITLED, created_at=now, updated_at=now)
 
 
 def title_of(question: str) -> str:
@@ -59,10 +58,10 @@ class Conversation:
     """The turn whose place the new one takes."""
 
     @classmethod
-    async def begin(cls, store: ConversationStore, owner: str, question: str) -> Conversation:
-        """Open a new session in the store."""
-        session = new_session(owner, title_of(question))
-        await store.create(session)
+    async def begin(cls, store: ConversationStore, owner: str) -> Conversation:
+        """Open a new session in the store, for `cancel` to find; its first turn lists it."""
+        session = new_session(owner)
+        await store.create(session, listed=False)
         return cls(session, (), 1)
 
     @classmethod
@@ -101,5 +100,4 @@ class Conversation:
         if self.replaced is not None:
             await store.replace(turn, expected=self.replaced.request_id)
         else:
-            untitled = turn.number == 1 and self.session.title == UNTITLED
-            await store.append(turn, title=title_of(turn.human) if untitled else None)
+            await store.append(turn, title=title_of(turn.human) if turn.number == 1 else None)

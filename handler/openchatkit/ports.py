@@ -318,6 +318,10 @@ class Turn:
     feedback: Feedback | None = None
 
 
+UNTITLED = "New conversation"
+"""Title of a session that has no turn yet; the first question takes its place."""
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
     """A conversation's header."""
@@ -347,8 +351,13 @@ class ConversationStore(Protocol):
     a session's last turn.
     """
 
-    async def create(self, session: Session) -> None:
-        """Add a session; raises `Conflict` where the id exists."""
+    async def create(self, session: Session, *, listed: bool = True) -> None:
+        """Add a session; raises `Conflict` where the id exists.
+
+        Args:
+            listed: False keeps it out of its owner's list, and for a short time only, until a turn
+                of it is stored.
+        """
         ...
 
     async def session(self, session_id: str) -> Session | None:
@@ -376,7 +385,11 @@ class ConversationStore(Protocol):
         ...
 
     async def append(self, turn: Turn, *, title: str | None = None) -> None:
-        """Store a turn whole, and set the session's `updated_at` (and `title` where given).
+        """Store a turn whole, set the session's `updated_at` and list the session.
+
+        Args:
+            turn: the turn after the newest.
+            title: takes the place of `UNTITLED`, and of no title that somebody gave.
 
         Raises:
             Conflict: the number is not the one after the newest. The store is as it was.

@@ -52,6 +52,9 @@ _UNWANTED_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x85\u2028\u2029]")
 _BRACKETED_NUMBER = re.compile(r"\[(\s*\d+\s*)\]")
 _BLANK = re.compile(r"\s+")
 
+KEPT_SHARE = 2 / 3
+"""Of the turns that fit, by their text, so much at least is kept where older ones must go."""
+
 
 class Exchange(Protocol):
     """One earlier turn: what the human asked, what the bot released."""
@@ -64,6 +67,15 @@ class Exchange(Protocol):
     @property
     def bot(self) -> str:
         """The bot's reply."""
+        ...
+
+
+class NumberedExchange(Exchange, Protocol):
+    """An earlier turn that knows its place."""
+
+    @property
+    def number(self) -> int:
+        """Its number in the conversation, from 1; it never changes."""
         ...
 
 
@@ -184,17 +196,19 @@ def fit_prompt(
     question: str,
     *,
     preamble: str,
-    history: Sequence[Exchange],
+    history: Sequence[NumberedExchange],
     passages: Sequence[PassageText],
     budget: int,
     render: Callable[[str, str, Sequence[Exchange], Sequence[PassageText]], str],
     count_tokens: Callable[[str], int],
 ) -> Prompt:
-    """Render the longest prompt that fits `budget` tokens.
+    """Render a prompt that fits `budget` tokens.
 
-    The oldest turns go first, whole turns at a time; then the last passages; the question never.
+    The oldest turns go first, whole turns and mostly several at a time (`_first_kept`); then the
+    last passages; the question never.
 
     Args:
+        history: the newest turns, oldest first; older ones may not have been loaded.
         render: `(question, preamble, history, passages) -> text`, one of the two formats.
         count_tokens: tokens of a text as the model will see it.
 
@@ -208,23 +222,49 @@ def fit_prompt(
         return Prompt(text, count_tokens(text), turns, kept)
 
     # Each try costs one tokenisation of the whole text, and mostly everything fits.
-    whole = attempt(len(history), len(passages))
-    if whole.tokens <= budget:
-        return whole
     kept = len(passages)
-    best = attempt(0, kept)
-    while kept and best.tokens > budget:
-        kept -= 1
-        best = attempt(0, kept)
+    best = attempt(len(history), kept)
     if best.tokens > budget:
-        raise PromptTooLong(f"the question needs {best.tokens} tokens, the budget is {budget}")
-    # The newest turns that fit, by bisection.
-    fitting, too_many = 0, len(history) + 1
-    while fitting + 1 < too_many:
-        turns = (fitting + too_many) // 2
-        prompt = attempt(turns, kept)
-        if prompt.tokens <= budget:
-            fitting, best = turns, prompt
-        else:
-            too_many = turns
+        best = attempt(0, kept)
+        while kept and best.tokens > budget:
+            kept -= 1
+            best = attempt(0, kept)
+        if best.tokens > budget:
+            raise PromptTooLong(f"the question needs {best.tokens} tokens, the budget is {budget}")
+        # The newest turns that fit, by bisection.
+        fitting, too_many = 0, len(history)
+        while fitting + 1 < too_many:
+            turns = (fitting + too_many) // 2
+            prompt = attempt(turns, kept)
+            if prompt.tokens <= budget:
+                fitting, best = turns, prompt
+            else:
+                too_many = turns
+    fewer = best.turns - _first_kept(history[len(history) - best.turns :])
+    if fewer < best.turns:
+        shorter = attempt(fewer, kept)
+        best = shorter if shorter.tokens <= budget else best
+    return best
+
+
+def _first_kept(fitting: Sequence[NumberedExchange]) -> int:
+    """Return where among the turns that fit a prompt its history begins.
+
+    A history that begins where the last prompt's did is computed already (an engine's prefix cache).
+    So of the turns that leave `KEPT_SHARE` of the text it is the one with the roundest number: counted
+    from 0, the one divisible by the highest power of two. Few numbers are that round, so the turns
+    that follow choose the same one until it no longer fits. Nothing but the turns' lengths and numbers
+    decides: no state is kept, and how many older turns were loaded does not matter.
+    """
+    sizes = [len(turn.human) + len(turn.bot) for turn in fitting]
+    left, allowed = sum(sizes), KEPT_SHARE * sum(sizes)
+    roundest, best = 0, 0
+    for place, turn in enumerate(fitting):
+        index = turn.number - 1
+        roundness = index & -index if index else 2**62
+        if left < allowed:
+            break
+        if roundness > roundest:
+            roundest, best = roundness, place
+        left -= sizes[place]
     return best

@@ -30,7 +30,6 @@ from openchatkit.errors import (
 )
 from openchatkit.heartbeat import Heart
 from openchatkit.ports import CitedPassage, Closing, ConversationStore, Feedback, Moderator, Turn
-from openchatkit.prompt import Exchange
 from openchatkit.settings import Settings
 from openchatkit.turn import TurnPlan, TurnResult, TurnRunner
 
@@ -52,6 +51,7 @@ class _Said:
 
     human: str
     bot: str
+    number: int
 
 
 @dataclass(slots=True)
@@ -182,7 +182,7 @@ class OpenChatKitService:
     def _stateless_plan(self, request: wire.MessagesRequest, request_id: str) -> TurnPlan:
         spoken = [message for message in request.messages if message.role in ("user", "assistant")]
         pairs = zip(spoken[:-1:2], spoken[1:-1:2], strict=True)
-        history: list[Exchange] = [_Said(human.text, bot.text) for human, bot in pairs]
+        history = [_Said(human.text, bot.text, n) for n, (human, bot) in enumerate(pairs, start=1)]
         systems = [message.text for message in request.messages if message.role in ("system", "developer")]
         return TurnPlan(
             request_id=request_id,
@@ -196,7 +196,7 @@ class OpenChatKitService:
 
     async def _conversation(self, request: wire.ChatRequest) -> Conversation:
         if request.session_id is None:
-            return await Conversation.begin(self._store, request.user_id, request.inputs)
+            return await Conversation.begin(self._store, request.user_id)
         return await Conversation.resume(
             self._store,
             request.session_id,

@@ -33,7 +33,7 @@ from openchatkit.ports import (
     SamplingParameters,
     Verdict,
 )
-from openchatkit.prompt import Exchange
+from openchatkit.prompt import NumberedExchange
 from openchatkit.settings import Settings
 from openchatkit.wire import ModerationOptions, RetrievalOptions, Timings, Usage
 
@@ -46,7 +46,7 @@ class TurnPlan:
 
     request_id: str
     question: str
-    history: Sequence[Exchange]
+    history: Sequence[NumberedExchange]
     parameters: SamplingParameters
     retrieval: RetrievalOptions
     moderation: ModerationOptions

@@ -109,10 +109,13 @@ def build(
 @_PROCESSES
 @_DEVICE
 def add(index: Path, sources: tuple[str, ...], processes: int, device: str | None) -> None:
-    """Add sources to an index."""
-    from local.indexing.sources import Sources, absolute
+    """Add sources to an index, or bring back what was removed.
 
-    _build(lambda: Sources.read(index).with_sources([*map(absolute, sources)]), index, processes, device)
+    SRC is a source; or a file or folder that was removed, by its path or its name in the index.
+    """
+    from local.indexing.sources import Sources
+
+    _build(lambda: Sources.read(index).with_sources(sources), index, processes, device)
 
 
 @index.command()
@@ -239,6 +242,7 @@ def _build(
                     name=sources.name,
                     model=sources.encoder,
                     excluded=sources.excluded,
+                    readmitted=sources.readmitted,
                     drop_duplicates=not sources.keep_duplicates,
                     refused=shards.refused if shards else (),
                 ),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from openchatkit.retrieval.indexing.plan import is_excluded, is_within
 from openchatkit.retrieval.manifest import DEFAULT_NAME, write_atomically
 
 SOURCES = "sources.json"
@@ -28,7 +29,9 @@ class Sources(BaseModel):
     sources: tuple[str, ...]
     """Paths, absolute; addresses as they were given."""
     excluded: tuple[str, ...] = ()
-    """Files, or folders, that were removed."""
+    """Files, or folders, that were removed: names in the index."""
+    readmitted: tuple[str, ...] = ()
+    """Files, or folders, of removed folders that were added again."""
     name: str = DEFAULT_NAME
     encoder: str | None = None
     """Directory or hub id; None is the one that comes with the package."""
@@ -52,8 +55,51 @@ class Sources(BaseModel):
         write_atomically(folder / SOURCES, self.model_dump_json(indent=2).encode() + b"\n")
 
     def with_sources(self, added: Sequence[str]) -> Sources:
-        """Return these and some more."""
-        return self.model_copy(update={"sources": tuple(dict.fromkeys([*self.sources, *added]))})
+        """Return these and some more: sources, or what was removed, by its path or name in the index."""
+        changed = self
+        for source in added:
+            changed = changed._with(source)
+        return changed
+
+    def _with(self, added: str) -> Sources:
+        path = absolute(added)
+        named = not _is_remote(path) and not Path(path).exists()
+        names = {added.rstrip("/")} if named else self._names(path)
+        excluded = _without(self.excluded, names)
+        readmitted = _without(self.readmitted, names)
+        shut = tuple(name for name in sorted(names) if is_excluded(name, excluded, readmitted))
+        brought_back = bool(shut) or excluded != self.excluded
+        known = named or any(_below(source, path) for source in self.sources)
+        sources = self.sources if brought_back and known else (*self.sources, path)
+        return self.model_copy(
+            update={
+                "sources": tuple(dict.fromkeys(sources)),
+                "excluded": excluded,
+                "readmitted": (*readmitted, *shut),
+            }
+        )
+
+    def _names(self, path: str) -> set[str]:
+        """Return the names in the index that a path may have; of a whole folder those that are excluded."""
+        names = set[str]()
+        holding = [source for source in self.sources if _below(source, path) is not None]
+        for source in holding or [path]:
+            prefix = source.rstrip("/").rpartition("/")[2]
+            below = _below(source, path)
+            if below:
+                names |= {below, f"{prefix}/{below}"}  # the latter where two sources share the name
+            elif Path(path).is_file():
+                names.add(prefix)
+            else:
+                names |= {name for name in self.excluded if self._may_hold(source, name, prefix)}
+        return names
+
+    def _may_hold(self, source: str, name: str, prefix: str) -> bool:
+        """Tell whether a name in the index may be of a source; none elsewhere is asked what it holds."""
+        if not _is_remote(source):
+            return any((Path(source) / each).exists() for each in (name, name.removeprefix(f"{prefix}/")))
+        local = [other for other in self.sources if not _is_remote(other)]
+        return not any(self._may_hold(other, name, Path(other).name) for other in local)
 
     def without(self, names: Sequence[str]) -> Sources:
         """Return these without some sources, files or folders."""
@@ -61,11 +107,33 @@ class Sources(BaseModel):
         left = tuple(source for source in self.sources if source not in wanted)
         gone = {*self.sources} - {*left}
         files = [name for name in names if name not in gone and absolute(name) not in gone]
+        readmitted = _without(self.readmitted, set(files))
+        shut = [name for name in files if not is_excluded(name, self.excluded, readmitted)]
         return self.model_copy(
-            update={"sources": left, "excluded": tuple(dict.fromkeys([*self.excluded, *files]))}
+            update={
+                "sources": left,
+                "excluded": tuple(dict.fromkeys([*self.excluded, *shut])),
+                "readmitted": readmitted,
+            }
         )
+
+
+def _is_remote(source: str) -> bool:
+    return "://" in source
+
+
+def _below(source: str, path: str) -> str | None:
+    """Return a path's part below a source, empty where it is the source, None where it is elsewhere."""
+    if not is_within(path, source):
+        return None
+    return path.rstrip("/")[len(source.rstrip("/")) + 1 :]
+
+
+def _without(entries: Sequence[str], names: set[str]) -> tuple[str, ...]:
+    """Return the entries that are none of some names and stand below none."""
+    return tuple(entry for entry in entries if not any(is_within(entry, name) for name in names))
 
 
 def absolute(source: str) -> str:
     """Return a path as an absolute one, an address as it is."""
-    return source if "://" in source else str(Path(source).resolve())
+    return source if _is_remote(source) else str(Path(source).resolve())

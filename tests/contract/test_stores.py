@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from openchatkit.errors import Conflict, InvalidRequest, SessionNotFound, StoreUnavailable
-from openchatkit.ports import CitedPassage, ConversationStore, Feedback, Session, Turn, Verdict
+from openchatkit.ports import UNTITLED, CitedPassage, ConversationStore, Feedback, Session, Turn, Verdict
+from openchatkit.stores.threaded import OPENING_S
 from tests.contract.conftest import Bench
 
 DAY_S = 86_400
@@ -23,7 +24,7 @@ CANARY = "canary-7f3a"
 
 
 def a_session(session_id: str = "s1", owner: str = "ada", updated_at: float = 100.25) -> Session:
-    return Session(session_id, owner, "New conversation", created_at=100.25, updated_at=updated_at)
+    return Session(session_id, owner, UNTITLED, created_at=100.25, updated_at=updated_at)
 
 
 def a_turn(number: int, session_id: str = "s1", text: str = "", **fields: Any) -> Turn:
@@ -133,6 +134,41 @@ async def test_a_foreign_or_forged_cursor_is_refused(store: ConversationStore) -
             await store.sessions("ada", 1, forged)
 
 
+async def test_an_unlisted_session_is_listed_with_its_first_turn(store: ConversationStore) -> None:
+    await filled(store, 1, "older")
+    await store.create(a_session(), listed=False)
+    assert await store.session("s1") == a_session()
+    with pytest.raises(Conflict):
+        await store.create(a_session(owner="bob"))
+    await store.set_cancel_mark("s1", "*:1")
+    await store.rename("s1", "Margins")
+    assert [one.session_id for one in (await store.sessions("ada", 5)).sessions] == ["older"]
+    await store.append(replace(a_turn(1), created_at=2000.0))
+    session = replace(a_session(), title="Margins", updated_at=2000.0, cancel_mark="*:1")
+    assert await store.session("s1") == session
+    assert [one.session_id for one in (await store.sessions("ada", 5)).sessions] == ["s1", "older"]
+
+
+@pytest.mark.parametrize("retention_days", [90, None])
+async def test_an_unlisted_session_without_a_turn_is_soon_gone(
+    bench: Bench, retention_days: int | None
+) -> None:
+    store = bench.open(retention_days)
+    await store.create(a_session(), listed=False)
+    await store.create(a_session("kept"), listed=False)
+    await store.create(a_session("opened"))
+    bench.clock.now += OPENING_S - 60
+    await store.append(a_turn(1, "kept"))
+    bench.clock.now += 120
+    assert await store.session("s1") is None
+    with pytest.raises(SessionNotFound):
+        await store.append(a_turn(1))
+    assert len(await store.turns("kept", 5)) == 1
+    assert await store.session("opened") is not None
+    await store.create(a_session(owner="bob"))
+    assert await store.session("s1") == a_session(owner="bob")
+
+
 async def test_rename(store: ConversationStore) -> None:
     await store.create(a_session())
     await store.rename("s1", "Margins of 2023 📈")
@@ -184,6 +220,19 @@ async def test_append_sets_time_and_title(store: ConversationStore) -> None:
     await store.append(a_turn(1), title="question 1")
     await store.append(a_turn(2))
     assert await store.session("s1") == replace(a_session(), title="question 1", updated_at=1002.5)
+
+
+async def test_append_leaves_a_title_that_somebody_gave(bench: Bench) -> None:
+    store, other = bench.open(), bench.open()
+    for place in range(3):
+        session_id = f"s{place}"
+        await store.create(a_session(session_id))
+        await asyncio.gather(
+            store.append(a_turn(1, session_id), title="question 1"), other.rename(session_id, "Mine")
+        )
+        assert await store.session(session_id) == replace(
+            a_session(session_id), title="Mine", updated_at=1001.5
+        )
 
 
 @pytest.mark.parametrize("number", [0, 1, 2, 4])

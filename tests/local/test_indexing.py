@@ -76,3 +76,67 @@ def test_sources_come_and_go() -> None:
     sources = Sources(sources=("/a", "/b")).without(["/b", "c.md"])
     assert (sources.sources, sources.excluded) == (("/a",), ("c.md",))
     assert sources.with_sources(["/b", "/a"]).sources == ("/a", "/b")
+
+
+@pytest.mark.parametrize("again", ["acme.md", "{files}/acme.md", "{files}"])
+def test_a_file_that_is_added_again_comes_back(files: Path, tmp_path: Path, again: str) -> None:
+    index = tmp_path / "index"
+    run("build", files, "--out", index)
+    run("remove", index, "acme.md")
+    assert "2 documents" in run("add", index, again.format(files=files)).stdout
+    assert Sources.read(index) == Sources(sources=(str(files),))
+    assert "acme.md" in run("search", index, "What grew in Lyon?").stdout
+    assert "Nothing has changed." in run("update", index).stdout
+
+
+@pytest.mark.parametrize("source", ["{files}", "{files}/orla.md"])
+def test_a_source_of_its_own_that_is_added_again_comes_back(files: Path, tmp_path: Path, source: str) -> None:
+    index, source = tmp_path / "index", source.format(files=files)
+    (tmp_path / "news.jsonl").write_text(articles(3))
+    run("build", source, tmp_path / "news.jsonl", "--out", index)
+    run("remove", index, "orla.md")
+    run("remove", index, source)
+    run("add", index, source)
+    assert "Orla" in run("search", index, "What grew in Cork?").stdout
+
+
+def test_what_is_added_again_below_a_removed_folder_comes_back_alone(files: Path, tmp_path: Path) -> None:
+    index = tmp_path / "index"
+    (files / "sub" / "deep").mkdir(parents=True)
+    for name in ("one.md", "two.md", "deep/three.md", "deep/four.md"):
+        (files / "sub" / name).write_text(f"This is {name}.")
+    assert "6 documents" in run("build", files, "--out", index).stdout
+    assert "2 documents" in run("remove", index, "sub").stdout
+    assert "3 documents" in run("add", index, files / "sub" / "one.md").stdout
+    assert "5 documents" in run("add", index, "sub/deep/").stdout
+    assert "4 documents" in run("remove", index, "sub/deep/four.md").stdout
+    (files / "sub" / "deep" / "five.md").write_text("Five is new.")
+    (files / "sub" / "six.md").write_text("Six is new.")
+    assert "5 documents" in run("update", index).stdout
+    assert "2 documents" in run("remove", index, "sub").stdout
+    assert "8 documents" in run("add", index, files / "sub").stdout
+    assert Sources.read(index) == Sources(sources=(str(files),))
+
+
+def test_what_else_was_removed_stays_away(files: Path, tmp_path: Path) -> None:
+    index = tmp_path / "index"
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "more.md").write_text("More of it.")
+    (other / "same.md").write_text("The same name.")
+    run("build", files, other, "--out", index)
+    run("remove", index, "acme.md", "more.md")
+    run("add", index, other / "same.md")
+    assert Sources.read(index).excluded == ("acme.md", "more.md")
+    run("add", index, other)
+    assert Sources.read(index).excluded == ("acme.md",)
+
+
+def test_sources_elsewhere_come_back_too() -> None:
+    news = "s3://bucket/news"
+    sources = Sources(sources=(news,), excluded=("2024/a.csv", "2023"))
+    assert sources.with_sources([f"{news}/2024/a.csv"]).excluded == ("2023",)
+    below = sources.with_sources([f"{news}/2023/b.csv"])
+    assert (below.sources, below.readmitted) == ((news,), ("2023/b.csv",))
+    assert sources.with_sources([f"{news}/"]).excluded == ()
+    assert sources.without([news]).with_sources([news]) == Sources(sources=(news,))

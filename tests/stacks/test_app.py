@@ -47,6 +47,20 @@ def test_offline_every_stack_is_written_without_account_and_hub(
     assert not (folder / "cdk.context.json").exists()
 
 
+@pytest.mark.parametrize("wanted", [True, False])
+def test_path_metadata_is_a_setting_of_the_cli_and_no_context(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, wanted: bool
+) -> None:
+    config = json.loads((folder / app.CONFIG_FILE).read_text())
+    # The CLI warns of keys that it reserves for itself.
+    assert not any(name.startswith("aws:") for name in config["context"])
+    assert config["pathMetadata"] is True
+    (folder / app.CONFIG_FILE).write_text(json.dumps({**config, "pathMetadata": wanted}))
+    assert run(monkeypatch, "--offline", *FAST) == 0
+    template = (folder / "cdk.out" / "OpenChatKit-Storage.template.json").read_text()
+    assert ("aws:cdk:path" in template) is wanted
+
+
 def test_the_hubs_commit_is_deployed_and_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serve_hub() as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)

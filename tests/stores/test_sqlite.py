@@ -223,9 +223,9 @@ async def test_a_locked_file_is_unavailable(path: Path, monkeypatch: pytest.Monk
 async def test_another_schema_is_left_alone(path: Path) -> None:
     await filled(path)
     connection = sqlite3.connect(path)
-    connection.execute("PRAGMA user_version = 2")
+    connection.execute("PRAGMA user_version = 3")
     connection.close()
-    with pytest.raises(StoreUnavailable, match="schema 2"):
+    with pytest.raises(StoreUnavailable, match="schema 3"):
         SqliteStore(path, retention_days=1)
     path.unlink()
     connection = sqlite3.connect(path)
@@ -233,6 +233,22 @@ async def test_another_schema_is_left_alone(path: Path) -> None:
     connection.close()
     with pytest.raises(StoreUnavailable, match="something else"):
         SqliteStore(path, retention_days=1)
+
+
+async def test_a_file_of_schema_1_is_brought_up_to_date(path: Path) -> None:
+    await filled(path)
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("ALTER TABLE sessions DROP COLUMN listed")
+    connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    for _ in range(2):
+        store = SqliteStore(path, retention_days=1)
+        assert [one.session_id for one in (await store.sessions("ada", 5)).sessions] == ["s1"]
+        assert len(await store.turns("s1", 5)) == 2
+        await store.close()
+    connection = sqlite3.connect(path)
+    assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+    connection.close()
 
 
 async def test_a_broken_record_is_unavailable(path: Path) -> None:

@@ -5,7 +5,8 @@ vLLM batches, caches prefixes, prefills in chunks and turns tokens into text; wh
 is decided here, by the same code as in the transformers engine. Written against vLLM 0.23.
 
 One engine belongs to one event loop, the first that asks it for something. vLLM's processes end
-with `close`; one that died fails every request from then on, and the host has to start anew.
+with `close`; one that died fails every request from then on, and the host, which is told by
+`on_death`, has to start anew.
 
 Weights are read from safetensors only, and no code that comes with a model is run. vLLM is told to
 log no requests and to report no usage.
@@ -18,8 +19,9 @@ import contextlib
 import itertools
 import logging
 import os
+import re
 import secrets
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -58,6 +60,9 @@ ENVIRONMENT = {
 }
 """Set where the environment does not say otherwise, before the first engine."""
 
+_OUT_OF_MEMORY = re.compile(r"OutOfMemoryError|out of memory", re.IGNORECASE)
+"""In the text of an error: what was raised in vLLM's process loses its type on the way. No prompt can
+stand there: vLLM gets tokens alone."""
 _FINISH_REASONS: Mapping[str, FinishReason] = {"stop": "stop", "length": "length", "abort": "cancelled"}
 
 
@@ -87,8 +92,10 @@ class VllmOptions:
 class VllmEngine:
     """`ports.Engine` on vLLM."""
 
-    def __init__(self, engine: AsyncLLM) -> None:
+    def __init__(self, engine: AsyncLLM, *, on_death: Callable[[], None] | None = None) -> None:
         self._engine = engine
+        self._on_death = on_death
+        self._dead = False
         self._tokenizer = HuggingFaceTokenizer(engine.get_tokenizer())
         self._context_length: int = engine.vllm_config.model_config.max_model_len
         self._running: dict[str, list[_Running]] = {}
@@ -97,18 +104,23 @@ class VllmEngine:
         self._closing = asyncio.Lock()
 
     @classmethod
-    def load(cls, model: str, options: VllmOptions) -> VllmEngine:
+    def load(
+        cls, model: str, options: VllmOptions, *, on_death: Callable[[], None] | None = None
+    ) -> VllmEngine:
         """Load a model and start its processes. Blocks, for minutes with a large one.
 
         Args:
             model: a directory with a causal language model in safetensors, or a hub id.
+            options: how to run it.
+            on_death: called once, when a request finds that vLLM's process has ended: no later one
+                can be answered.
 
         Raises:
             EngineFailed: the model is not there, does not fit, or is not one that vLLM can run.
         """
         prepare_environment()
         try:
-            engine = cls(AsyncLLM.from_engine_args(engine_arguments(model, options)))
+            engine = cls(AsyncLLM.from_engine_args(engine_arguments(model, options)), on_death=on_death)
         except Exception as error:  # each of its parts fails in a way of its own
             raise EngineFailed(f"vLLM cannot run {model}; its own log says why") from error
         logger.info(
@@ -256,12 +268,24 @@ class VllmEngine:
     def _as_ours(self, error: Exception) -> OpenChatKitError:
         if self._closed:
             return EngineFailed("the engine was closed")
-        chain = [error, error.__cause__]
-        if any(isinstance(each, torch.OutOfMemoryError | MemoryError) for each in chain):
+        chain = _chain(error)
+        dead = any(isinstance(each, EngineDeadError) for each in chain)
+        if dead:
+            self._died()
+        if any(map(_out_of_memory, chain)):
             return OutOfMemory("the accelerator has no memory left for this request")
-        if any(isinstance(each, EngineDeadError) for each in chain):
+        if dead:
             return EngineFailed("the model's process has ended")
         return EngineFailed("the model failed while it computed the reply")
+
+    def _died(self) -> None:
+        """Say once that vLLM's process is gone, in the log and to the host."""
+        if self._dead or self._closed:
+            return
+        self._dead = True
+        logger.critical("event=engine_dead vllm's process has ended; this one cannot answer any more")
+        if self._on_death is not None:
+            self._on_death()
 
     def _checked(self, tokens: list[int], *, new_tokens: int) -> list[int]:
         if not tokens:
@@ -281,8 +305,10 @@ class VllmEngine:
         for request in self._running.get(request_id, ()):
             request.cancelled = True
         if request_id in self._running and not self._closed:
-            with contextlib.suppress(EngineDeadError):
+            try:
                 await self._engine.abort(request_id)
+            except EngineDeadError:
+                self._died()
 
     async def close(self) -> None:
         """End vLLM's processes. Requests that are pending fail with `EngineFailed`."""
@@ -297,6 +323,19 @@ class VllmEngine:
             with contextlib.suppress(EngineDeadError):
                 await self._engine.abort(pending, internal=True)
             await asyncio.to_thread(self._engine.shutdown)
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """Return an error, what caused it, and so on; such a chain may lead back into itself."""
+    chain = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
+        chain.append(cause)
+    return chain
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    told = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return told or _OUT_OF_MEMORY.search(str(error)) is not None
 
 
 def prepare_environment() -> None:

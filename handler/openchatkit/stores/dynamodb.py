@@ -17,6 +17,9 @@ header's by a slack, the header keeps the lowest one in `turns_expire_at`, and a
 take the header past that renews all turns first. Turns thus outlive their header by at most the
 slack, and never the other way round. `turns` checks that no number is missing all the same.
 
+A header that is not listed has no `updated_at`, which keeps it out of the index of owners; the first
+turn sets it.
+
 Reads of a session are consistent. The list of an owner's sessions comes from an index, which
 follows within moments.
 """
@@ -33,7 +36,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from openchatkit.errors import Conflict, InvalidRequest, SessionNotFound, StoreUnavailable
-from openchatkit.ports import Feedback, Session, SessionPage, Turn
+from openchatkit.ports import UNTITLED, Feedback, Session, SessionPage, Turn
 from openchatkit.stores.cursor import decode_cursor, encode_cursor
 from openchatkit.stores.dynamodb_items import Item, encode, item_bytes
 from openchatkit.stores.dynamodb_table import (
@@ -45,7 +48,7 @@ from openchatkit.stores.dynamodb_table import (
     pause,
 )
 from openchatkit.stores.records import check_storable, feedback_record, turn_from, turn_record
-from openchatkit.stores.threaded import SECONDS_A_DAY, Clock, ThreadedStore
+from openchatkit.stores.threaded import OPENING_S, SECONDS_A_DAY, Clock, ThreadedStore
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
@@ -116,10 +119,14 @@ class _Conversations:
         self._retention_s = None if retention_days is None else retention_days * SECONDS_A_DAY
         self._clock = clock
 
-    def create(self, session: Session) -> None:
+    def create(self, session: Session, listed: bool) -> None:
         fields = dataclasses.asdict(session)
         check_storable(fields)
         expires_at, _ = self._expiries()
+        if not listed:
+            # An item without a key of the index is not in it.
+            fields["updated_at"] = None
+            expires_at = int(self._clock()) + OPENING_S
         header = _present({**fields, "turn": 0, "last_turn": 0, "revision": 0, "expires_at": expires_at})
         # A transaction of one: it carries a token, so a repeat after a lost reply is no conflict.
         put = self._table.put_operation(header, "attribute_not_exists(#session_id)")
@@ -158,12 +165,14 @@ class _Conversations:
 
     def rename(self, session_id: str, title: str) -> None:
         check_storable(title)
-        if not self._update_header(session_id, "SET #title = :value", title):
+        # With another revision a first turn that is being written sees the title, and leaves it.
+        update = "SET #title = :value, #revision = #revision + :one"
+        if not self._update_header(session_id, update, {":value": title, ":one": 1}):
             raise SessionNotFound("no such session")
 
     def set_cancel_mark(self, session_id: str, mark: str) -> None:
         # Where the session is gone there is nothing left to stop.
-        self._update_header(session_id, "SET #cancel_mark = :value", mark)
+        self._update_header(session_id, "SET #cancel_mark = :value", {":value": mark})
 
     def delete(self, session_id: str) -> None:
         # Closed, emptied, removed, in this order: no writer can add a turn behind the removal, and
@@ -200,7 +209,8 @@ class _Conversations:
                 raise SessionNotFound("no such session")
             if header["last_turn"] != turn.number - 1:
                 raise Conflict("the turn is not the next one of its session")
-            failed = self._write_turn(header, turn, title, "attribute_not_exists(#turn)", {})
+            new_title = title if header["title"] == UNTITLED else None
+            failed = self._write_turn(header, turn, new_title, "attribute_not_exists(#turn)", {})
             if not failed:
                 return
             if _HEADER not in failed:
@@ -251,9 +261,8 @@ class _Conversations:
             return None
         return header
 
-    def _update_header(self, session_id: str, update: str, value: str) -> bool:
-        values = {":value": value, ":now": self._clock()}
-        return self._table.update(_key(session_id), update, _OPEN, values)
+    def _update_header(self, session_id: str, update: str, values: Item) -> bool:
+        return self._table.update(_key(session_id), update, _OPEN, {**values, ":now": self._clock()})
 
     def _write_turn(
         self, header: Item, turn: Turn, title: str | None, condition: str, values: Item
@@ -352,7 +361,7 @@ def _session(header: Item) -> Session:
             owner=header["owner"],
             title=header["title"],
             created_at=float(header["created_at"]),
-            updated_at=float(header["updated_at"]),
+            updated_at=float(header["updated_at" if "updated_at" in header else "created_at"]),
             cancel_mark=header.get("cancel_mark"),
         )
     except (KeyError, TypeError, ValueError) as error:

@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from openchatkit.errors import Conflict, SessionNotFound, StoreUnavailable
-from openchatkit.ports import Feedback, Session, SessionPage, Turn
+from openchatkit.ports import UNTITLED, Feedback, Session, SessionPage, Turn
 from openchatkit.stores.cursor import decode_cursor, encode_cursor
 from openchatkit.stores.records import (
     check_storable,
@@ -35,11 +35,11 @@ from openchatkit.stores.records import (
     turn_from,
     turn_record,
 )
-from openchatkit.stores.threaded import SECONDS_A_DAY, Clock, ThreadedStore
+from openchatkit.stores.threaded import OPENING_S, SECONDS_A_DAY, Clock, ThreadedStore
 
 _logger = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BUSY_S = 5.0
 PURGE_INTERVAL_S = 3600.0
 
@@ -51,7 +51,8 @@ CREATE TABLE sessions (
     created_at REAL NOT NULL,
     updated_at REAL NOT NULL,
     cancel_mark TEXT,
-    expires_at REAL
+    expires_at REAL,
+    listed INTEGER NOT NULL DEFAULT 1
 );
 CREATE INDEX sessions_of_owner ON sessions (owner, updated_at DESC, session_id DESC);
 CREATE INDEX sessions_by_expiry ON sessions (expires_at) WHERE expires_at IS NOT NULL;
@@ -64,6 +65,8 @@ CREATE TABLE turns (
 );
 PRAGMA user_version = {SCHEMA_VERSION};
 """
+_MIGRATIONS = {1: "ALTER TABLE sessions ADD COLUMN listed INTEGER NOT NULL DEFAULT 1"}
+"""By the schema that a file has: the statement that makes the next one of it."""
 _LIVE = "(expires_at IS NULL OR expires_at > :now)"
 
 
@@ -110,7 +113,7 @@ class _Database:
             self._connection.close()
             raise
 
-    def create(self, session: Session) -> None:
+    def create(self, session: Session, listed: bool) -> None:
         check_storable(dataclasses.astuple(session))
         with self._write():
             self._purge_if_due()
@@ -120,7 +123,7 @@ class _Database:
                 {"id": session.session_id, "now": self._clock()},
             )
             added = self._connection.execute(
-                "INSERT OR IGNORE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR IGNORE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     session.session_id,
                     session.owner,
@@ -128,7 +131,8 @@ class _Database:
                     session.created_at,
                     session.updated_at,
                     session.cancel_mark,
-                    self._expiry(),
+                    self._expiry() if listed else self._clock() + OPENING_S,
+                    listed,
                 ),
             )
             if added.rowcount == 0:
@@ -148,7 +152,7 @@ class _Database:
         updated_at, session_id = after or (0.0, "")
         with _translated():
             rows = self._connection.execute(
-                f"{_SELECT_SESSION} WHERE owner = :owner AND {_LIVE} {position}"
+                f"{_SELECT_SESSION} WHERE owner = :owner AND listed AND {_LIVE} {position}"
                 " ORDER BY updated_at DESC, session_id DESC LIMIT :limit",
                 {
                     "owner": owner,
@@ -251,9 +255,9 @@ class _Database:
 
     def _touch(self, turn: Turn, title: str | None) -> None:
         self._connection.execute(
-            "UPDATE sessions SET updated_at = ?, expires_at = ?, title = coalesce(?, title)"
-            " WHERE session_id = ?",
-            (turn.created_at, self._expiry(), title, turn.session_id),
+            "UPDATE sessions SET updated_at = ?, expires_at = ?, listed = 1,"
+            " title = CASE title WHEN ? THEN coalesce(?, title) ELSE title END WHERE session_id = ?",
+            (turn.created_at, self._expiry(), UNTITLED, title, turn.session_id),
         )
 
     def _update_session(self, assignment: str, session_id: str, value: str) -> bool:
@@ -337,7 +341,11 @@ def _enter_wal(connection: sqlite3.Connection) -> None:
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
-    """Make the tables in a new file; raises `StoreUnavailable` where the file is not ours."""
+    """Make the tables in a new file, bring an older one up to date.
+
+    Raises:
+        StoreUnavailable: the file is not ours, or of a newer release.
+    """
     with _transaction(connection):
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -346,10 +354,14 @@ def _migrate(connection: sqlite3.Connection) -> None:
                 connection.execute(statement)
         elif version == 0:
             raise StoreUnavailable("the conversation file is a database of something else")
-        elif version != SCHEMA_VERSION:
+        elif not 1 <= version <= SCHEMA_VERSION:
             raise StoreUnavailable(
                 f"the conversation file has schema {version}, this release knows {SCHEMA_VERSION}"
             )
+        else:
+            for older in range(version, SCHEMA_VERSION):
+                connection.execute(_MIGRATIONS[older])
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 def _turn(session_id: str, number: int, record: str, feedback: str | None) -> Turn:

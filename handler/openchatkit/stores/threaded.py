@@ -24,12 +24,14 @@ _Result = TypeVar("_Result")
 Clock = Callable[[], float]
 """Seconds since the epoch; `time.time` outside of tests."""
 SECONDS_A_DAY = 86_400
+OPENING_S = 2 * 3_600
+"""How long a session that is not listed waits for its first turn, which takes an hour at most."""
 
 
 class BlockingStore(Protocol):
     """`ports.ConversationStore` without the `await`; the same rules and errors."""
 
-    def create(self, session: Session) -> None: ...
+    def create(self, session: Session, listed: bool) -> None: ...
     def session(self, session_id: str) -> Session | None: ...
     def sessions(self, owner: str, limit: int, cursor: str | None) -> SessionPage: ...
     def rename(self, session_id: str, title: str) -> None: ...
@@ -56,8 +58,8 @@ class ThreadedStore(ConversationStore):
         self._threads = threads
         self._store = store
 
-    async def create(self, session: Session) -> None:
-        await self._run(self._store.create, session)
+    async def create(self, session: Session, *, listed: bool = True) -> None:
+        await self._run(self._store.create, session, listed)
 
     async def session(self, session_id: str) -> Session | None:
         return await self._run(self._store.session, session_id)

@@ -92,6 +92,16 @@ def test_what_is_excluded_goes_and_comes_back(files: Path, tmp_path: Path) -> No
     assert build(files, out=tmp_path / "index").manifest.counts.documents == 23
 
 
+def test_of_an_excluded_folder_something_may_stay(files: Path, tmp_path: Path) -> None:
+    (files / "sub" / "more.txt").write_text("Acme sells pumps in forty towns.")
+    out = tmp_path / "index"
+    whole = build(files, out=out).manifest.counts.documents
+    kept = build(files, out=out, excluded=("sub",), readmitted=("sub/acme.txt",))
+    assert kept.manifest.counts.documents == whole - 1
+    shut = build(files, out=out, excluded=("sub/acme.txt", "sub"), readmitted=("sub/a",))
+    assert shut.manifest.counts.documents == whole - 2
+
+
 def test_shards_merge_into_the_index_of_all(files: Path, tmp_path: Path) -> None:
     whole = build(files, out=tmp_path / "whole")
     shards = []

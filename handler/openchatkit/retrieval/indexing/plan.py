@@ -27,6 +27,8 @@ class Options:
     """The encoder's directory or hub id, to be noted in the manifest."""
     excluded: Sequence[str] = ()
     """Items whose name is one of these, or stands below one, are left out."""
+    readmitted: Sequence[str] = ()
+    """Likewise, of what is left out: these stay. The longer name counts."""
     drop_duplicates: bool = True
     refused: Sequence[Skipped] = ()
     """Files that somebody else has found unreadable: listed as skipped with those found here."""
@@ -97,8 +99,7 @@ class Plan:
         return number
 
     def _excluded(self, name: str) -> bool:
-        entries = self.options.excluded
-        return any(name == entry or name.startswith(f"{entry.rstrip('/')}/") for entry in entries)
+        return is_excluded(name, self.options.excluded, self.options.readmitted)
 
     def held(self, item: Item) -> Held | None:
         """Return where an item is already, None where it has to be read."""
@@ -125,3 +126,18 @@ class Plan:
             return None
         same = refused == [(o.name, o.problem) for o in origins if o.fingerprint is None]
         return index if same else None
+
+
+def is_excluded(name: str, excluded: Sequence[str], readmitted: Sequence[str]) -> bool:
+    """Tell whether an item is left out; see `Options`."""
+
+    def longest(entries: Sequence[str]) -> int:
+        return max((len(entry.rstrip("/")) for entry in entries if is_within(name, entry)), default=-1)
+
+    return longest(excluded) > longest(readmitted)
+
+
+def is_within(name: str, entry: str) -> bool:
+    """Tell whether a name is an entry's, or stands below it."""
+    folder = entry.rstrip("/")
+    return name.rstrip("/") == folder or name.startswith(f"{folder}/")
