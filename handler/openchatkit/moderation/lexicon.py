@@ -1,0 +1,146 @@
+"""The words of one language and what they are in English, from a file of `glossaries/`.
+
+A line is English, a tab, then forms separated by commas. A form is a word, a phrase, or either with stems:
+`zabij*` stands for every word that begins so. Where several forms fit, that of the most words counts, of
+those the one that fits more letters. Chinese and Japanese have no blanks: there a form may begin anywhere,
+and the longest one counts. Arabic and Hebrew write articles, prepositions and persons onto a word, Korean
+its particles: they are taken off where the word as it stands is not known.
+
+It is no grammar: a stem may begin another word too. `glossary.py` says how it is used.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+GLOSSARIES = Path(__file__).with_name("glossaries")
+
+_LETTERS = str.maketrans(
+    {"ı": "i", "ł": "l", "đ": "d", "ø": "o", "ς": "σ", "ى": "ي", "ة": "ه", "ـ": None, "’": None, "'": None}
+)
+_LEAST_STEM = 2
+_LEAST_LEFT = 2
+"""Letters that must be left of a word without what was written onto it."""
+
+_ONTO_THE_FRONT: Mapping[str, tuple[str, ...]] = {
+    "ar": ("وال", "بال", "فال", "كال", "لل", "ال", "و", "ف", "ب", "ل", "س", "ا", "ي", "ت", "ن"),
+    "he": ("וה", "שה", "מה", "ה", "ו", "ב", "ל", "כ", "מ", "ש"),
+}
+_ONTO_THE_END: Mapping[str, tuple[str, ...]] = {
+    "ar": ("ها", "هم", "ين", "ون", "ات", "نا", "ي", "ه", "ك"),
+    "he": ("ים", "ות", "י", "ו", "ה"),
+    "ko": tuple("에서는 에서 으로 에게 까지 부터 들을 들이 들은 을 를 이 가 은 는 의 에 로 도 만 과 와 들".split()),
+}
+
+
+def folded(word: str) -> str:
+    """Return a word in small letters without accents, for comparison."""
+    decomposed = unicodedata.normalize("NFD", word.lower())
+    return "".join(letter for letter in decomposed if not unicodedata.combining(letter)).translate(_LETTERS)
+
+
+def toned(word: str) -> str:
+    """Return a word in small letters with its accents: without them most of Vietnamese is one word."""
+    return unicodedata.normalize("NFC", word.lower())
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    english: str
+    words: tuple[str, ...]
+    """Folded; one that is a stem ends in `*`."""
+
+
+@dataclass(slots=True)
+class Lexicon:
+    """The glossary of a language. `translate` is for words, `translate_run` for scripts without blanks."""
+
+    language: str
+    _whole: dict[str, list[_Form]] = field(default_factory=dict)
+    """By the first word."""
+    _stems: dict[str, list[_Form]] = field(default_factory=dict)
+    _parts: dict[str, str] = field(default_factory=dict)
+    _longest: int = 1
+
+    @classmethod
+    def load(cls, language: str) -> Lexicon:
+        """Return the glossary of a language that has a file; raises OSError where it has none."""
+        lexicon = cls(language)
+        text = (GLOSSARIES / f"{language}.tsv").read_text(encoding="utf-8")
+        for line in text.splitlines():
+            english, forms = line.split("\t")
+            for form in forms.split(","):
+                lexicon._add(english, form)
+        return lexicon
+
+    def fold(self, word: str) -> str:
+        """Return a word as this language compares it."""
+        return toned(word) if self.language == "vi" else folded(word)
+
+    def translate(self, words: list[str]) -> list[str | None]:
+        """Return for each folded word its English; None where it is unknown, "" within a phrase."""
+        found: list[str | None] = []
+        while len(found) < len(words):
+            form = self._longest_form(words, len(found))
+            found.append(form.english if form else None)
+            found += [""] * (len(form.words) - 1 if form else 0)
+        return found
+
+    def translate_run(self, run: str) -> tuple[list[str], int]:
+        """Return the English of a run without blanks, and how many of its letters that explains."""
+        found, place, explained = [], 0, 0
+        while place < len(run):
+            for length in range(min(self._longest, len(run) - place), 0, -1):
+                english = self._parts.get(run[place : place + length])
+                if english is not None:
+                    found.append(english)
+                    explained += length
+                    place += length
+                    break
+            else:
+                place += 1
+        return found, explained
+
+    def _add(self, english: str, form: str) -> None:
+        self._parts.setdefault(form, english)
+        self._longest = max(self._longest, len(form))
+        words = tuple(self.fold(word.rstrip("*")) + "*" * word.endswith("*") for word in form.split())
+        index = self._stems if words[0].endswith("*") else self._whole
+        index.setdefault(words[0].rstrip("*"), []).append(_Form(english, words))
+
+    def _longest_form(self, words: list[str], place: int) -> _Form | None:
+        for word in self._variants(words[place]):
+            fitting = self._whole.get(word, [])
+            found = [form for form in fitting if self._goes_on(form, words, place)]
+            for length in range(len(word), _LEAST_STEM - 1, -1):
+                fitting = self._stems.get(word[:length], [])
+                found += [form for form in fitting if self._goes_on(form, words, place)]
+            if found:
+                # The first of equals: whole words stand before stems, longer stems before shorter ones.
+                return max(found, key=lambda form: len(form.words))
+        return None
+
+    def _goes_on(self, form: _Form, words: list[str], place: int) -> bool:
+        if place + len(form.words) > len(words):
+            return False
+        return all(
+            any(fits(expected, variant) for variant in self._variants(words[place + number]))
+            for number, expected in enumerate(form.words)
+            if number
+        )
+
+    def _variants(self, word: str) -> list[str]:
+        fronts = ("", *(each for each in _ONTO_THE_FRONT.get(self.language, ()) if word.startswith(each)))
+        # Korean is compared by its letters, of which a syllable has two or three.
+        ends = [self.fold(each) for each in _ONTO_THE_END.get(self.language, ())]
+        ends = ["", *(each for each in ends if word.endswith(each))]
+        found = [word[len(front) : len(word) - len(end)] for end in ends for front in fronts]
+        return [word, *(each for each in found[1:] if len(each) >= _LEAST_LEFT)]
+
+
+def fits(expected: str, word: str) -> bool:
+    """Return whether a word is a form's word, or begins with its stem."""
+    return word.startswith(expected[:-1]) if expected.endswith("*") else word == expected
