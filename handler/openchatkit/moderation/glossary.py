@@ -17,9 +17,11 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
-from openchatkit.moderation.lexicon import Lexicon, folded
+from openchatkit.moderation.lexicon import Lexicon, folded, toned
 
 COLUMNS = ("de", "fr", "es", "it", "pt", "nl")
 LATIN = ("pl", "cs", "tr", "vi", "sv", "ro", "id")
@@ -27,8 +29,8 @@ SCRIPTS = {
     "ru": "\u0400-\u052f",
     "uk": "\u0400-\u052f",
     "el": "\u0370-\u03ff\u1f00-\u1fff",
-    "he": "\u0590-\u05ff",
-    "ar": "\u0600-\u06ff\u0750-\u077f",
+    "he": "\u0591-\u05bd\u05bf-\u05f4",
+    "ar": "\u0620-\u065f\u066e-\u06d3\u06d5-\u06ff\u0750-\u077f",
     "hi": "\u0900-\u0963\u0970-\u097f",
     "ko": "\u1100-\u11ff\uac00-\ud7af",
     "ja": "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff々",
@@ -45,6 +47,8 @@ _IN_SCRIPT = {
 }
 _KANA = re.compile("[\u3040-\u30ff]")
 _WITHOUT_BLANKS = ("ja", "zh")
+_BLANKS = re.compile(r" +(?=[ .,;:!?。？！，、؟।])")
+_NONE: frozenset[str] = frozenset()
 _LEAST_SHARE = 0.4
 """Share of a text's words that a language must explain before its glossary is used."""
 
@@ -58,65 +62,105 @@ _ENGLISH_WORDS = (
 _ENGLISH = frozenset(_ENGLISH_WORDS.split())
 
 
+@dataclass(frozen=True, slots=True)
+class _Glossed:
+    """The words of a text in one script, and their English: None where it is unknown, "" within a phrase."""
+
+    language: str
+    matches: list[re.Match[str]]
+    english: list[str | None]
+
+    @property
+    def known(self) -> int:
+        return sum(word is not None for word in self.english)
+
+
 def gloss(text: str) -> str:
     """Return `text` with the words in English that a glossary knows; an English one as it is."""
-    for language in _by_script(text):
-        text = _gloss_script(text, language)
+    return glosses(text)[0]
+
+
+def glosses(text: str) -> tuple[str, str]:
+    """Return the gloss, and the text with a gloss of all languages but `COLUMNS`.
+
+    The second is what a reader of letters learns from: it knows examples in plenty in English and in
+    the six of `COLUMNS`, of each of the others hardly any.
+    """
+    text = _gloss_scripts(text)
     language = _latin_language(text)
     if language is None:
-        return text
+        return text, text
     if language in COLUMNS:
         table = _tables()[language]
-        return _WORD.sub(lambda match: table.get(folded(match.group()), match.group()), text)
-    lexicon = _lexicon(language)
+        return _WORD.sub(lambda match: table.get(folded(match.group()), match.group()), text), text
     matches = list(_WORD.finditer(text))
-    return _replaced(text, matches, [
-        match.group() if english is None else english
-        for match, english in zip(matches, lexicon.translate([lexicon.fold(m.group()) for m in matches]), strict=True)
-    ])
+    lexicon = _lexicon(language)
+    english = lexicon.translate([lexicon.fold(match.group()) for match in matches])
+    words = [match.group() if word is None else word for match, word in zip(matches, english, strict=True)]
+    glossed = _replaced(text, matches, words)
+    return glossed, glossed
+
+
+def _gloss_scripts(text: str) -> str:
+    for found in _by_script(text):
+        # A gloss changes the places of what follows it, but no other script's words.
+        matches = _IN_SCRIPT[SCRIPTS[found.language]].finditer(text)
+        glossed = _replaced(text, matches, [f" {word or ''} " for word in found.english])
+        text = _BLANKS.sub("", glossed).strip()
+    return text
 
 
 def language_of(text: str) -> str | None:
     """Return which of `LANGUAGES` a text is in; None for English, another one, or too few known words."""
     letters = sum(map(len, _WORD.findall(text)))
-    for language in _by_script(text):
-        found = _IN_SCRIPT[SCRIPTS[language]].findall(text)
-        if 2 * sum(map(len, found)) > letters:
-            return language
+    for found in _by_script(text):
+        if 2 * sum(len(match.group()) for match in found.matches) > letters:
+            return found.language
     return _latin_language(text)
 
 
-def _by_script(text: str) -> list[str]:
-    """Return the languages told by script that have known words in a text."""
+def is_unknown(text: str) -> bool:
+    """Return whether most letters of a text are neither Latin nor of words that a glossary knows.
+
+    A language in Latin letters without a glossary (Finnish, Swahili) cannot be told from English here.
+    """
+    if text.isascii():
+        return False
+    letters = [letter for letter in text if letter.isalpha()]
+    foreign = sum(letter >= "\u0370" and not "\u1e00" <= letter <= "\u1eff" for letter in letters)
+    explained = sum(
+        sum(map(str.isalpha, match.group()))
+        for found in _by_script(text)
+        for match, english in zip(found.matches, found.english, strict=True)
+        if english is not None
+    )
+    return 2 * (foreign - explained) > len(letters)
+
+
+def _by_script(text: str) -> list[_Glossed]:
+    """Return what is glossed of the scripts that have a glossary, one language a script."""
     if text.isascii():
         return []
-    found: dict[str, tuple[str, float]] = {}
+    found: dict[str, _Glossed] = {}
     for language, script in SCRIPTS.items():
         # Kana makes it Japanese, even where most of it is Chinese characters; without kana it is Chinese.
         if language in _WITHOUT_BLANKS and (language == "ja") != bool(_KANA.search(text)):
             continue
-        words = _IN_SCRIPT[script].findall(text)
-        known = sum(bool(english) for english in _translated(language, words)) if words else 0
-        if known > found.get(script, ("", 0))[1]:
-            found[script] = (language, known)
-    return [language for language, _ in found.values()]
+        matches = list(_IN_SCRIPT[script].finditer(text))
+        glossed = _Glossed(language, matches, _translated(language, [match.group() for match in matches]))
+        if glossed.known > (found[script].known if script in found else 0):
+            found[script] = glossed
+    return list(found.values())
 
 
 def _translated(language: str, words: list[str]) -> list[str | None]:
     lexicon = _lexicon(language)
     if language in _WITHOUT_BLANKS:
-        return [" ".join(lexicon.translate_run(word)[0]) for word in words]
+        return [" ".join(lexicon.translate_run(word)) or None for word in words]
     return lexicon.translate([lexicon.fold(word) for word in words])
 
 
-def _gloss_script(text: str, language: str) -> str:
-    matches = list(_IN_SCRIPT[SCRIPTS[language]].finditer(text))
-    english = _translated(language, [match.group() for match in matches])
-    glossed = _replaced(text, matches, [f" {word or ''} " for word in english])
-    return re.sub(r" +(?=[ .,;:!?。？！，、؟।])", "", glossed).strip()
-
-
-def _replaced(text: str, matches: list[re.Match[str]], words: list[str]) -> str:
+def _replaced(text: str, matches: Iterable[re.Match[str]], words: list[str]) -> str:
     parts, end = [], 0
     for match, word in zip(matches, words, strict=True):
         parts += [text[end : match.start()], word]
@@ -127,20 +171,44 @@ def _replaced(text: str, matches: list[re.Match[str]], words: list[str]) -> str:
 def _latin_language(text: str) -> str | None:
     words = _WORD.findall(text)
     plain = [folded(word) for word in words]
-    tables = _tables()
+    tables, index = _tables(), _index()
     known = {language: sum(word in tables[language] for word in plain) for language in COLUMNS}
-    for language in LATIN:
-        lexicon = _lexicon(language)
-        english_words = lexicon.translate([lexicon.fold(word) for word in words])
+    known |= dict.fromkeys(LATIN, 0)
+    for word, folds in zip(words, plain, strict=True):
         # Single letters are words in Czech and Polish, and what stands behind an apostrophe in English.
-        known[language] = sum(
-            english is not None and len(word) > 1 for word, english in zip(words, english_words, strict=True)
-        )
+        if len(word) > 1:
+            for language in index.languages(folds, toned(word)):
+                known[language] += 1
     best = max(known, key=known.__getitem__)
     english = sum(word in _ENGLISH for word in plain)
     if known[best] <= english or known[best] < _LEAST_SHARE * len(words):
         return None
     return best
+
+
+class _Index:
+    """Which of `LATIN` know a word, of all their glossaries at once: a text is told in one pass."""
+
+    def __init__(self) -> None:
+        self._by_word: dict[str, set[str]] = {}
+        for language in LATIN:
+            for word in _lexicon(language).words():
+                self._by_word.setdefault(word, set()).add(language)
+        self._longest = max(map(len, self._by_word))
+
+    def languages(self, *spellings: str) -> set[str]:
+        """Return the languages that know one of a word's spellings, whole or by a stem."""
+        found: set[str] = set()
+        for word in set(spellings):
+            found |= self._by_word.get(word, _NONE)
+            for length in range(2, min(len(word), self._longest) + 1):
+                found |= self._by_word.get(word[:length] + "*", _NONE)
+        return found
+
+
+@functools.cache
+def _index() -> _Index:
+    return _Index()
 
 
 @functools.cache

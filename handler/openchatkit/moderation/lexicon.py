@@ -12,7 +12,7 @@ It is no grammar: a stem may begin another word too. `glossary.py` says how it i
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,11 +64,17 @@ class Lexicon:
     _stems: dict[str, list[_Form]] = field(default_factory=dict)
     _parts: dict[str, str] = field(default_factory=dict)
     _longest: int = 1
+    _longest_stem: int = 0
+    _fronts: tuple[str, ...] = ()
+    _ends: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, language: str) -> Lexicon:
         """Return the glossary of a language that has a file; raises OSError where it has none."""
         lexicon = cls(language)
+        lexicon._fronts = _ONTO_THE_FRONT.get(language, ())
+        # Folded, as Korean is compared by its letters, of which a syllable has two or three.
+        lexicon._ends = tuple(map(lexicon.fold, _ONTO_THE_END.get(language, ())))
         text = (GLOSSARIES / f"{language}.tsv").read_text(encoding="utf-8")
         for line in text.splitlines():
             english, forms = line.split("\t")
@@ -89,38 +95,43 @@ class Lexicon:
             found += [""] * (len(form.words) - 1 if form else 0)
         return found
 
-    def translate_run(self, run: str) -> tuple[list[str], int]:
-        """Return the English of a run without blanks, and how many of its letters that explains."""
-        found, place, explained = [], 0, 0
+    def words(self) -> set[str]:
+        """Return all folded words of the forms, also those within phrases; stems end in `*`."""
+        forms = [form for index in (self._whole, self._stems) for each in index.values() for form in each]
+        return {word for form in forms for word in form.words}
+
+    def translate_run(self, run: str) -> list[str]:
+        """Return the English of a run without blanks; what is unknown in it is left out."""
+        found, place = [], 0
         while place < len(run):
             for length in range(min(self._longest, len(run) - place), 0, -1):
                 english = self._parts.get(run[place : place + length])
                 if english is not None:
                     found.append(english)
-                    explained += length
                     place += length
                     break
             else:
                 place += 1
-        return found, explained
+        return found
 
     def _add(self, english: str, form: str) -> None:
         self._parts.setdefault(form, english)
         self._longest = max(self._longest, len(form))
         words = tuple(self.fold(word.rstrip("*")) + "*" * word.endswith("*") for word in form.split())
         index = self._stems if words[0].endswith("*") else self._whole
+        if words[0].endswith("*"):
+            self._longest_stem = max(self._longest_stem, len(words[0]) - 1)
         index.setdefault(words[0].rstrip("*"), []).append(_Form(english, words))
 
     def _longest_form(self, words: list[str], place: int) -> _Form | None:
         for word in self._variants(words[place]):
-            fitting = self._whole.get(word, [])
-            found = [form for form in fitting if self._goes_on(form, words, place)]
-            for length in range(len(word), _LEAST_STEM - 1, -1):
-                fitting = self._stems.get(word[:length], [])
-                found += [form for form in fitting if self._goes_on(form, words, place)]
-            if found:
+            found = list(self._whole.get(word, ()))
+            for length in range(min(len(word), self._longest_stem), _LEAST_STEM - 1, -1):
+                found += self._stems.get(word[:length], ())
+            fitting = [form for form in found if self._goes_on(form, words, place)]
+            if fitting:
                 # The first of equals: whole words stand before stems, longer stems before shorter ones.
-                return max(found, key=lambda form: len(form.words))
+                return max(fitting, key=lambda form: len(form.words))
         return None
 
     def _goes_on(self, form: _Form, words: list[str], place: int) -> bool:
@@ -132,13 +143,18 @@ class Lexicon:
             if number
         )
 
-    def _variants(self, word: str) -> list[str]:
-        fronts = ("", *(each for each in _ONTO_THE_FRONT.get(self.language, ()) if word.startswith(each)))
-        # Korean is compared by its letters, of which a syllable has two or three.
-        ends = [self.fold(each) for each in _ONTO_THE_END.get(self.language, ())]
-        ends = ["", *(each for each in ends if word.endswith(each))]
-        found = [word[len(front) : len(word) - len(end)] for end in ends for front in fronts]
-        return [word, *(each for each in found[1:] if len(each) >= _LEAST_LEFT)]
+    def _variants(self, word: str) -> Iterator[str]:
+        """Yield a word as it stands, then without what may be written onto it."""
+        yield word
+        if not self._fronts and not self._ends:
+            return
+        fronts = ("", *(each for each in self._fronts if word.startswith(each)))
+        ends = ("", *(each for each in self._ends if word.endswith(each)))
+        for end in ends:
+            for front in fronts:
+                left = word[len(front) : len(word) - len(end)]
+                if len(left) >= _LEAST_LEFT and left != word:
+                    yield left
 
 
 def fits(expected: str, word: str) -> bool:
