@@ -71,6 +71,9 @@ class TestRuns:
         assert chinese.translate_run("杀毒软件") == ["antivirus"]
         assert chinese.translate_run("杀了") == ["kill"]
 
+    def test_traditional_characters_are_read_too(self) -> None:
+        assert Lexicon.load("zh").translate_run("殺死鄰居") == ["kill", "neighbour"]
+
     def test_what_is_unknown_is_left_out(self) -> None:
         assert Lexicon.load("ja").translate_run("龘爆弾龘") == ["bomb"]
         assert Lexicon.load("ja").translate_run("龘") == []

@@ -166,7 +166,16 @@ class TestGlossary:
 
     @pytest.mark.parametrize(
         "text",
-        ["", "42 € 🙂", "Hello", "Größe", "Как дела?", "今天天气怎么样？", "What is ფული in English?", "Huomenta"],
+        [
+            "",
+            "42 € 🙂",
+            "Hello",
+            "Größe",
+            "Как дела?",
+            "今天天气怎么样？",
+            "What is ფული in English?",
+            "Huomenta",
+        ],
     )
     def test_others_are_not(self, text: str) -> None:
         assert not is_unknown(text)

@@ -21,10 +21,22 @@ GLOSSARIES = Path(__file__).with_name("glossaries")
 _LETTERS = str.maketrans(
     {"ı": "i", "ł": "l", "đ": "d", "ø": "o", "ς": "σ", "ى": "ي", "ة": "ه", "ـ": None, "’": None, "'": None}
 )
+_SIMPLIFIED = str.maketrans(
+    "殺們個麼樣嗎為這裡裏沒會該應須說訴講寫幫買賣錢銀業務員營虧損價債險貸帳賬號碼網絡"
+    "電腦機話鄰槍彈藥製發現報復屍體傷擊襲強姦綁誘脅嚇詐騙偽證護稅賄賂監視聽竊盜搶跡無"
+    "滅絕蟲猶種愛歲兒媽婦開關閉結終過還給與從來對幾誰處計劃組織車飯氣時間區別負財額銷"
+    "漲減費資購併內謝請醫長後國難",
+    "杀们个么样吗为这里里没会该应须说诉讲写帮买卖钱银业务员营亏损价债险贷账账号码网络"
+    "电脑机话邻枪弹药制发现报复尸体伤击袭强奸绑诱胁吓诈骗伪证护税贿赂监视听窃盗抢迹无"
+    "灭绝虫犹种爱岁儿妈妇开关闭结终过还给与从来对几谁处计划组织车饭气时间区别负财额销"
+    "涨减费资购并内谢请医长后国难",
+)
+"""Traditional Chinese characters of the glossary's words."""
 _LEAST_STEM = 2
 _LEAST_LEFT = 2
 """Letters that must be left of a word without what was written onto it."""
 
+_PARTICLES = "에서는 에서 으로 에게 까지 부터 들을 들이 들은 을 를 이 가 은 는 의 에 로 도 만 과 와 들"
 _ONTO_THE_FRONT: Mapping[str, tuple[str, ...]] = {
     "ar": ("وال", "بال", "فال", "كال", "لل", "ال", "و", "ف", "ب", "ل", "س", "ا", "ي", "ت", "ن"),
     "he": ("וה", "שה", "מה", "ה", "ו", "ב", "ל", "כ", "מ", "ש"),
@@ -32,7 +44,7 @@ _ONTO_THE_FRONT: Mapping[str, tuple[str, ...]] = {
 _ONTO_THE_END: Mapping[str, tuple[str, ...]] = {
     "ar": ("ها", "هم", "ين", "ون", "ات", "نا", "ي", "ه", "ك"),
     "he": ("ים", "ות", "י", "ו", "ה"),
-    "ko": tuple("에서는 에서 으로 에게 까지 부터 들을 들이 들은 을 를 이 가 은 는 의 에 로 도 만 과 와 들".split()),
+    "ko": tuple(_PARTICLES.split()),
 }
 
 
@@ -102,6 +114,8 @@ class Lexicon:
 
     def translate_run(self, run: str) -> list[str]:
         """Return the English of a run without blanks; what is unknown in it is left out."""
+        if self.language == "zh":
+            run = run.translate(_SIMPLIFIED)
         found, place = [], 0
         while place < len(run):
             for length in range(min(self._longest, len(run) - place), 0, -1):
