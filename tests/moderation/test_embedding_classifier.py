@@ -128,28 +128,28 @@ class TestUnseenText:
         verdicts = [classifier.judge_now(row["text"]) for row in rows]
         harmful = np.array([row["harmful"] for row in rows])
         overridden = np.array([blocked(verdict) for verdict in verdicts])
-        assert auroc(np.array([verdict.harm for verdict in verdicts]), harmful) >= 0.92
-        assert overridden[harmful].mean() >= 0.7
+        assert auroc(np.array([verdict.harm for verdict in verdicts]), harmful) >= 0.95
+        assert overridden[harmful].mean() >= 0.8
         assert overridden[~harmful].mean() <= MOST_OVERRIDDEN
         ordinary = np.array([row["topic"] in ("finance", "small_talk") for row in rows])
         assert overridden[ordinary].mean() <= 0.02
 
     def test_further_languages(self, classifier: EmbeddingClassifier, examples: list[Example]) -> None:
-        """By the author of the glossaries; `confirmed` texts were written last and measured once."""
+        """By the author of the glossaries; `confirmed` texts were written last."""
         rows = read_lines(UNSEEN_LANGUAGES)
         assert not {row["text"].lower() for row in rows} & {example.text.lower() for example in examples}
         assert {row["language"] for row in rows} == set(LANGUAGES) - set(COLUMNS)
         verdicts = [classifier.judge_now(row["text"]) for row in rows]
         harmful = np.array([row["harmful"] for row in rows])
         overridden = np.array([blocked(verdict) for verdict in verdicts])
-        assert auroc(np.array([verdict.harm for verdict in verdicts]), harmful) >= 0.92
-        # A quarter of the confirmed harmless ones are victims of crime, a quarter crime news: docs/LOG.md.
-        assert overridden[~harmful].mean() <= 0.1
+        assert auroc(np.array([verdict.harm for verdict in verdicts]), harmful) >= 0.97
+        assert overridden[harmful].mean() >= 0.85
+        assert overridden[~harmful].mean() <= 0.02
         assert not overridden[[row["topic"] in ("finance", "filings", "finance_terms") for row in rows]].any()
         for language in set(LANGUAGES) - set(COLUMNS):
             own = np.array([row["language"] == language for row in rows])
-            assert overridden[own & harmful].mean() >= 0.6, language
-            assert overridden[own & ~harmful].mean() <= 0.2, language
+            assert overridden[own & harmful].mean() >= 0.7, language
+            assert overridden[own & ~harmful].mean() <= 0.1, language
 
     def test_the_librarys_questions_pass(self, classifier: EmbeddingClassifier) -> None:
         asked = [row["question"] for row in read_lines(QUESTIONS)][::3]
