@@ -259,7 +259,7 @@ class TurnRunner:
 
         async def judge(reply: str) -> Decision:
             verdict = await self._moderator.judge(plan.question, reply)
-            return self._policy.decide(verdict, "output", plan.question)
+            return self._policy.decide(verdict, "output", plan.question, reply)
 
         return moderated(
             meter.chunks(), judge, mode=mode, window_tokens=self._settings.moderation_window_tokens

@@ -4,7 +4,7 @@
 
 About a minute on two cores. It writes `handler/openchatkit/moderation/classifier.safetensors` and
 `recipes/moderation_classifier/report.json`. Run it after every change of `examples.jsonl`,
-`glossary.tsv`, `disguise.py` or the features; a test compares the examples' digest.
+`glossary.tsv`, `glossaries/`, `disguise.py` or the features; a test compares the examples' digest.
 
 Figures are out of fold. `by_topic` leaves whole topics out, the harmless look-alikes of a topic together
 with its harmful requests: how well the classifier tells harm of a kind it was never shown. `by_example`

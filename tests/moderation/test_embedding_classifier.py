@@ -18,6 +18,7 @@ from safetensors.numpy import save_file
 
 from openchatkit.errors import ModerationUnavailable
 from openchatkit.moderation.embedding_classifier import Coefficients, EmbeddingClassifier
+from openchatkit.moderation.glossary import COLUMNS, LANGUAGES
 from openchatkit.moderation.labels import HARMFUL, LABELS, CategorisedVerdict
 from openchatkit.moderation.policy import ModerationPolicy
 from openchatkit.ports import Embedding, Verdict
@@ -27,6 +28,7 @@ from recipes.moderation_classifier.train import REPORT, Example, auroc, digest, 
 CANARY = "canary-a3e8"
 HELD_OUT = Path(__file__).with_name("held_out.jsonl")
 UNSEEN = Path(__file__).with_name("unseen.jsonl")
+UNSEEN_LANGUAGES = Path(__file__).with_name("unseen_languages.jsonl")
 QUESTIONS = Path(__file__).parents[1] / "library" / "questions.jsonl"
 LIBRARY = Path(__file__).parents[2] / "local" / "library"
 
@@ -68,8 +70,10 @@ class TestExamples:
         assert len(examples) >= 700
         assert set(labels) == set(LABELS)
         assert min(labels.values()) >= 100
-        assert set(languages) >= {"en", "de", "fr", "es", "it", "pt", "nl"}
-        assert min(languages.values()) >= 50
+        assert set(languages) == {"en", *LANGUAGES}
+        assert min(languages[language] for language in ("en", *COLUMNS)) >= 50
+        # The others live on their glossaries.
+        assert min(languages.values()) >= 14
         assert len({example.topic for example in examples}) >= 25
 
     def test_none_stands_twice(self, examples: list[Example]) -> None:
@@ -115,7 +119,7 @@ class TestUnseenText:
         assert overridden[harmful].mean() >= 0.7
 
     def test_another_authors_texts(self, classifier: EmbeddingClassifier, examples: list[Example]) -> None:
-        """By an author who had not read the examples; the languages that nobody taught it included."""
+        """By an author who had not read the examples."""
         rows = read_lines(UNSEEN)
         assert len(rows) >= 500
         assert not {row["text"].lower() for row in rows} & {example.text.lower() for example in examples}
@@ -124,11 +128,28 @@ class TestUnseenText:
         verdicts = [classifier.judge_now(row["text"]) for row in rows]
         harmful = np.array([row["harmful"] for row in rows])
         overridden = np.array([blocked(verdict) for verdict in verdicts])
-        assert auroc(np.array([verdict.harm for verdict in verdicts]), harmful) >= 0.92
-        assert overridden[harmful].mean() >= 0.7
+        assert auroc(np.array([verdict.harm for verdict in verdicts]), harmful) >= 0.95
+        assert overridden[harmful].mean() >= 0.8
         assert overridden[~harmful].mean() <= MOST_OVERRIDDEN
         ordinary = np.array([row["topic"] in ("finance", "small_talk") for row in rows])
         assert overridden[ordinary].mean() <= 0.02
+
+    def test_further_languages(self, classifier: EmbeddingClassifier, examples: list[Example]) -> None:
+        """By the author of the glossaries; `confirmed` texts were written last."""
+        rows = read_lines(UNSEEN_LANGUAGES)
+        assert not {row["text"].lower() for row in rows} & {example.text.lower() for example in examples}
+        assert {row["language"] for row in rows} == set(LANGUAGES) - set(COLUMNS)
+        verdicts = [classifier.judge_now(row["text"]) for row in rows]
+        harmful = np.array([row["harmful"] for row in rows])
+        overridden = np.array([blocked(verdict) for verdict in verdicts])
+        assert auroc(np.array([verdict.harm for verdict in verdicts]), harmful) >= 0.97
+        assert overridden[harmful].mean() >= 0.85
+        assert overridden[~harmful].mean() <= 0.02
+        assert not overridden[[row["topic"] in ("finance", "filings", "finance_terms") for row in rows]].any()
+        for language in set(LANGUAGES) - set(COLUMNS):
+            own = np.array([row["language"] == language for row in rows])
+            assert overridden[own & harmful].mean() >= 0.7, language
+            assert overridden[own & ~harmful].mean() <= 0.1, language
 
     def test_the_librarys_questions_pass(self, classifier: EmbeddingClassifier) -> None:
         asked = [row["question"] for row in read_lines(QUESTIONS)][::3]

@@ -106,6 +106,38 @@ class TestRules:
         assert bad.rank > fair.rank > good.rank
 
 
+class TestUnknownLanguage:
+    FINE = verdict_from_scores(scores(casual=0.9))
+    GEORGIAN = "როგორ ხარ დღეს?"
+    SHIPPED = ModerationPolicy.load()
+
+    def test_it_passes_by_default(self) -> None:
+        assert self.SHIPPED.unknown_language == "allow"
+        assert self.SHIPPED.decide(self.FINE, "input", self.GEORGIAN).action == "allow"
+
+    @pytest.mark.parametrize("action", ["warn", "override"])
+    def test_it_may_be_acted_upon(self, action: str) -> None:
+        strict = policy(unknown_language=action)
+        assert strict.decide(self.FINE, "input", self.GEORGIAN).action == action
+        assert strict.decide(self.FINE, "input", "Wie geht es dir heute?").action == "allow"
+        assert strict.decide(self.FINE, "input", "今天天气怎么样？").action == "allow"
+
+    def test_a_long_text_around_it_does_not_hide_it(self) -> None:
+        filler = "The company reported higher revenue for the third quarter. " * 12
+        strict = policy(unknown_language="override")
+        assert strict.decide(self.FINE, "input", filler + self.GEORGIAN * 12 + filler).blocked
+        assert not strict.decide(self.FINE, "input", filler + filler).blocked
+
+    def test_a_reply_is_asked_about_itself(self) -> None:
+        strict = policy(unknown_language="override")
+        assert strict.decide(self.FINE, "output", "Say hello in Georgian", self.GEORGIAN).blocked
+        assert not strict.decide(self.FINE, "output", self.GEORGIAN, "Hello to you too.").blocked
+
+    def test_a_dry_run_only_says_so(self) -> None:
+        decision = policy(unknown_language="override", dry_run=True).decide(self.FINE, "input", self.GEORGIAN)
+        assert (decision.action, decision.ruled) == ("allow", "override")
+
+
 class TestFile:
     @pytest.mark.parametrize(
         ("changes", "message"),
@@ -128,6 +160,8 @@ class TestFile:
                 "replies.input: needs a reply",
             ),
             ({"version": 2}, "version"),
+            ({"unknown_language": "refuse"}, "unknown_language"),
+            ({"unknown_languages": "warn"}, "unknown_languages: unknown key"),
             ({"dry_run": "yes please"}, "dry_run"),
         ],
         ids=lambda value: value if isinstance(value, str) else "",
@@ -229,7 +263,7 @@ class TestReplies:
         assert own.decide(self.BAD, "input", self.GERMAN).reply == "no"
 
     @pytest.mark.parametrize("language", ["de", "fr", "es", "it", "pt", "nl"])
-    def test_the_default_policy_speaks_every_language_that_it_can_tell(self, language: str) -> None:
+    def test_the_default_policy_speaks_the_languages_of_the_columns(self, language: str) -> None:
         default = ModerationPolicy.load().replies
         for direction in ("input", "output"):
             own = default.choose(direction, ["default"], language)

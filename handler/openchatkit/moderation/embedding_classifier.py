@@ -8,7 +8,8 @@ the human's words.
 What a piece is to the classifier: the sentence embedding of its English gloss (`glossary.py`),
 and its hashed character 3- to 5-grams. The first generalises over meaning, the second over
 words that the encoder does not know; on topics left out of training the two together rank better
-than either (`recipes/moderation_classifier/report.json`).
+than either (`recipes/moderation_classifier/report.json`). Of languages with few examples the n-grams
+are those of the gloss too, so that what was learnt of English words counts for them.
 
 The coefficients are trained by `recipes/moderation_classifier/train.py` on `examples.jsonl` and lie
 beside this module as safetensors, bound to the examples by their SHA-256.
@@ -33,7 +34,7 @@ from safetensors import safe_open
 
 from openchatkit.errors import ModerationUnavailable
 from openchatkit.moderation.disguise import clean, readings
-from openchatkit.moderation.glossary import gloss
+from openchatkit.moderation.glossary import glosses
 from openchatkit.moderation.labels import LABELS, CategorisedVerdict, harm, verdict_from_scores
 from openchatkit.moderation.segments import segments, sentences
 from openchatkit.ports import Encoder, Verdict
@@ -96,8 +97,10 @@ def in_context(human: str, bot: str) -> str:
 
 def features(encoder: Encoder, texts: Sequence[str]) -> Features:
     """Return what the classifier sees of each text, shape `(n, dimension + NGRAM_BUCKETS)`."""
-    embeddings = encoder.encode(["\n".join(map(gloss, text.split("\n"))) for text in texts])
-    return np.hstack([embeddings, np.stack([_ngrams(text) for text in texts])])
+    lines = [[glosses(line) for line in text.split("\n")] for text in texts]
+    embeddings = encoder.encode(["\n".join(glossed for glossed, _ in each) for each in lines])
+    ngrams = [_ngrams("\n".join(spelled for _, spelled in each)) for each in lines]
+    return np.hstack([embeddings, np.stack(ngrams)])
 
 
 def _ngrams(text: str) -> Features:

@@ -19,14 +19,21 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
-from openchatkit.moderation.glossary import LANGUAGES, language_of
+from openchatkit.moderation.disguise import clean
+from openchatkit.moderation.glossary import LANGUAGES, is_unknown, language_of
 from openchatkit.moderation.labels import CATEGORIES, LABELS, CategorisedVerdict
+from openchatkit.moderation.segments import segments
 from openchatkit.ports import Direction, Verdict
 from openchatkit.settings import Probability, SettingsError
 
 Action = Literal["allow", "warn", "override"]
 
 DEFAULT_POLICY = Path(__file__).with_name("policy.yaml")
+
+LANGUAGE_CHARACTERS = 1_000
+"""Of the human's text, by which the language of a reply is chosen."""
+UNKNOWN_PIECE_CHARACTERS = 240
+"""A piece of this length in an unknown language makes the text one: more text around it does not hide it."""
 
 _STRICTNESS: dict[Action, int] = {"allow": 0, "warn": 1, "override": 2}
 
@@ -151,6 +158,7 @@ class ModerationPolicy(_Strict):
     dry_run: bool = False
     labels: dict[str, Action]
     thresholds: Thresholds
+    unknown_language: Action = "allow"
     categories: dict[str, Annotated[CategoryRule, BeforeValidator(_switch)]] = {}
     replies: Replies
 
@@ -199,22 +207,32 @@ class ModerationPolicy(_Strict):
             rule = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
             raise SettingsError(f"moderation_policy: {name}: {rule.removeprefix('Value error, ')}") from None
 
-    def decide(self, verdict: Verdict, direction: Direction, human: str = "") -> Decision:
+    def decide(
+        self, verdict: Verdict, direction: Direction, human: str = "", bot: str | None = None
+    ) -> Decision:
         """Return what to do about a human's text (`input`) or a bot's (`output`).
 
         Args:
             verdict: of a moderator, checked.
             direction: whose text it is about.
             human: the human's text, whose language the reply takes where the policy has it.
+            bot: the bot's text if that was judged; `unknown_language` is about the one that was.
         """
         category = verdict.category if isinstance(verdict, CategorisedVerdict) else None
-        ruled = max(self._rules(verdict, category), key=_STRICTNESS.__getitem__)
+        actions = [*self._rules(verdict, category), self._language_rule(human if bot is None else bot)]
+        ruled = max(actions, key=_STRICTNESS.__getitem__)
         action: Action = "allow" if self.dry_run else ruled
         reply = ""
         if action == "override":
             names = [name for name in (category, verdict.label, "default") if name is not None]
-            reply = self.replies.choose(direction, names, language_of(human))
+            reply = self.replies.choose(direction, names, language_of(human[:LANGUAGE_CHARACTERS]))
         return Decision(action, reply, ruled, verdict)
+
+    def _language_rule(self, text: str) -> Action:
+        if self.unknown_language == "allow":
+            return "allow"
+        pieces = segments(clean(text), UNKNOWN_PIECE_CHARACTERS, UNKNOWN_PIECE_CHARACTERS // 3)
+        return self.unknown_language if any(map(is_unknown, pieces)) else "allow"
 
     def _rules(self, verdict: Verdict, category: str | None) -> list[Action]:
         own = self.categories.get(category) if category is not None else None
