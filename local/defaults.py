@@ -65,8 +65,10 @@ def local_settings(
         data: folder of the conversations and of the documents' index.
         sources: a file that names further sources.
     """
-    # Greedy, because a model of this size has one good answer to a question and many bad ones.
-    sampling = {"temperature": 0.0} if is_demonstration(model) else {}
+    # A model of this size has one good answer to a question and many bad ones. It is worse at choosing among
+    # sentences than the search is: fewer of them give more right answers (docs/LOG.md).
+    small = {"temperature": 0.0, "retrieval_k": 2, "documents_window": 0}
+    fitted = small if is_demonstration(model) else {}
     return Settings.from_mapping(
         {
             "model": model,
@@ -74,6 +76,6 @@ def local_settings(
             "documents_cache": data / "documents",
             "sources": sources,
             "sqlite_path": data / "conversations.sqlite",
-            **sampling,
+            **fitted,
         }
     )

@@ -217,8 +217,10 @@ def build_documents(
         return []
     from openchatkit.retrieval.document_source import DocumentSource
     from openchatkit.retrieval.manifest import IndexUnusable, is_index
+    from openchatkit.retrieval.passages import Window
 
     assert encoder is not None
+    window = Window(sentences=settings.documents_window)
     for path in settings.documents:
         if not path.exists():
             raise SettingsError(f"documents: {path} does not exist")
@@ -227,11 +229,17 @@ def build_documents(
     loose = [path for path in settings.documents if path not in indexes]
     sources = []
     if loose:
-        cache = settings.documents_cache
-        sources.append(DocumentSource.build(loose, encoder=encoder, cache=cache, progress=progress.documents))
+        source = DocumentSource.build(
+            loose,
+            encoder=encoder,
+            cache=settings.documents_cache,
+            progress=progress.documents,
+            window=window,
+        )
+        sources.append(source)
     for path in indexes:
         try:
-            source = DocumentSource.open(path, encoder=encoder)
+            source = DocumentSource.open(path, encoder=encoder, window=window)
         except IndexUnusable as error:
             raise SettingsError(f"documents: {path}: {error}") from None
         # Two indexes of one name stay apart by their places in the settings.

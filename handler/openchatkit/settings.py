@@ -89,6 +89,9 @@ class Settings(BaseModel):
     sources: Path | None = None
     """A YAML file that names further sources: Wikipedia, web search, JSON interfaces, news feeds
     (`retrieval/sources/config.py`)."""
+    documents_window: Annotated[int, Field(ge=0, le=3)] = 1
+    """Neighbours on each side that a passage of theirs takes in beside the sentence that was found, where
+    they are like enough; 0 leaves that sentence alone, with those that it leans on."""
     retrieval_k: Annotated[int, Field(ge=1)] = 3
     retrieval_min_score: Annotated[float, Field(ge=-1, le=1)] = 0.45
     """Score below which a passage is not worth a place in the prompt. On the sample library right
