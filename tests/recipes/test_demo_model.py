@@ -23,14 +23,16 @@ LARGEST = 24_000_000
 FREE_SLOTS = {"E", "E's", "t", "T", "t+", "tprev", "t?", "T?", "v2"}
 
 FLOORS = {
-    ("seen", "both"): 0.92,
-    ("held_out", "both"): 0.62,
-    ("follow_ups", "both"): 0.75,
-    ("small_talk", "declined"): 0.97,
+    ("seen", "both"): 0.87,
+    ("held_out", "both"): 0.64,
+    ("follow_ups", "both"): 0.7,
+    ("small_talk", "declined"): 0.92,
     ("odd_input", "declined"): 0.97,
-    ("natural_test", "citation"): 0.59,
-    ("natural_test", "declined"): 0.7,
-    ("natural_test_searched", "citation"): 0.8,
+    ("natural_dev2", "both"): 0.74,
+    ("natural_test", "citation"): 0.6,
+    ("natural_test", "declined"): 0.66,
+    ("natural_test_searched", "citation"): 0.84,
+    ("natural_test_searched", "both"): 0.8,
     ("natural_test_searched", "declined"): 0.64,
 }
 """A little under what was measured: a retrained model that falls below is worse, not unlucky."""
