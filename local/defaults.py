@@ -17,7 +17,7 @@ LIBRARY = _HERE / "library"
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 EXAMPLE_QUESTIONS = (
-    "What were the sales of Corvane Hydraulics in 2025?",
+    "Who is going to be the next CEO of Corvane Hydraulics?",
     "Where did a fire destroy a warehouse of Ostrel Batteries?",
     "Why did Verrano Biologics stop VB-214?",
 )
