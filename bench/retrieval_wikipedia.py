@@ -23,7 +23,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -133,13 +133,14 @@ def memory_mb() -> float:
 def ours(work: Path) -> dict[str, Any]:
     """Measure `WikipediaIndex`."""
     encoder = SentenceEncoder.load(bundled_minilm_directory())
+    asked = questions(work)
     encoder.pool(["warm"])
     before = memory_mb()
     entry = json.loads((work / ENTRY).read_text())
     lists = Lists(work / LISTS_FILE, VectorEntry.model_validate(entry)) if entry else None
     index = WikipediaIndex.load(PreparedWikipedia(work / INDEX_FILE, work / TABLE_FILE, lists), encoder)
-    figures = _timed(work, lambda query: [passage.text for passage in index.search(query)], before)
-    asked = questions(work)[WARM_UP:]
+    figures = _timed(asked, lambda query: [passage.text for passage in index.search(query)], before)
+    asked = asked[WARM_UP:]
     figures["rows"] = [index.nearest(encoder.pool([query])[0], 1)[0] for query in asked]
     encoding = [_seconds(lambda query=query: encoder.pool([query])) for query in asked]  # type: ignore[misc]
     return figures | {"encoding_ms_p50": statistics.median(encoding) * 1e3}
@@ -161,11 +162,12 @@ def published(work: Path, checkout: Path) -> dict[str, Any]:
     index._tokenizer = AutoTokenizer.from_pretrained(folder)
     index._contriever = AutoModel.from_pretrained(folder)
     index._contriever(**index._tokenizer("warm", return_tensors="pt"))
+    asked = questions(work)
     before = memory_mb()
     index._df_sentences = pd.read_parquet(work / SENTENCES_FILE)
     flags = faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY
     index._wiki_index = _Recorded(faiss.read_index(str(work / INDEX_FILE), flags))
-    figures = _timed(work, lambda query: index.search(query, k=1, w=5, w_th=0.5), before)
+    figures = _timed(asked, lambda query: index.search(query, k=1, w=5, w_th=0.5), before)
     return figures | {"rows": index._wiki_index.hits[WARM_UP:]}
 
 
@@ -188,9 +190,9 @@ def _seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def _timed(work: Path, search: Callable[[str], list[str]], before_mb: float) -> dict[str, Any]:
+def _timed(asked: Sequence[str], search: Callable[[str], list[str]], before_mb: float) -> dict[str, Any]:
     times, texts = [], []
-    for query in questions(work):
+    for query in asked:
         start = time.perf_counter()
         texts.append(search(query)[0])
         times.append(time.perf_counter() - start)
