@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.report import print_report
 from openchatkit.ports import Embedding, Query
 from openchatkit.retrieval.document_source import DocumentSource
 from openchatkit.retrieval.encoder import SentenceEncoder, bundled_minilm_directory
@@ -188,10 +189,7 @@ def main() -> None:
     arguments = parser.parse_args()
     measure = throughput if arguments.encoder else build_and_ask
     report = measure(arguments.rows, arguments.work)
-    report = {key: round(value, 2) if isinstance(value, float) else value for key, value in report.items()}
-    for key, value in report.items():
-        print(f"{key:24} {value}")
-    print(json.dumps(report))
+    print_report(report, 2)
 
 
 if __name__ == "__main__":

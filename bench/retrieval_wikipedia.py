@@ -33,6 +33,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bench.report import print_report
 from openchatkit.ports import Embedding
 from openchatkit.retrieval.encoder import SentenceEncoder, bundled_minilm_directory
 from openchatkit.retrieval.faiss_files import map_index
@@ -257,10 +258,7 @@ def main() -> None:
         return
     prepare(arguments.rows, arguments.work)
     report = compare(arguments)
-    report = {key: round(value, 3) if isinstance(value, float) else value for key, value in report.items()}
-    for key, value in report.items():
-        print(f"{key:34} {value}")
-    print(json.dumps(report))
+    print_report(report, 3)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,22 @@ NETWORK_ACTIONS = [
 """As SageMaker asks for them of a model in a VPC; EC2 limits the describing and creating ones to nothing."""
 
 
+NO_RESOURCE = (
+    "ecr:GetAuthorizationToken and cloudwatch:PutMetricData know no resource; "
+    "the metrics are bound to SageMaker's namespaces."
+)
+"""Why a role of SageMaker has a wildcard."""
+
+
+def metrics_statement() -> iam.PolicyStatement:
+    """Return what lets an instance write its metrics, and no others."""
+    return iam.PolicyStatement(
+        actions=["cloudwatch:PutMetricData"],
+        resources=["*"],
+        conditions={"StringLike": {"cloudwatch:namespace": METRIC_NAMESPACES}},
+    )
+
+
 class ExecutionRole(Construct):
     """The role of a model; `role` is what the model is made with."""
 
@@ -53,18 +69,11 @@ class ExecutionRole(Construct):
             self._allow(["ecr:GetAuthorizationToken"], "*")
         group = log.log_group_arn
         self._allow(["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"], group)
-        self.role.add_to_policy(
-            iam.PolicyStatement(
-                actions=["cloudwatch:PutMetricData"],
-                resources=["*"],
-                conditions={"StringLike": {"cloudwatch:namespace": METRIC_NAMESPACES}},
-            )
-        )
+        self.role.add_to_policy(metrics_statement())
         acknowledge(
             self,
             {
-                "IAM5[Resource::*]": "ecr:GetAuthorizationToken and cloudwatch:PutMetricData "
-                "know no resource; the metrics are bound to SageMaker's namespaces. In a VPC: EC2 knows none "
+                "IAM5[Resource::*]": f"{NO_RESOURCE} In a VPC: EC2 knows none "
                 "for network interfaces that are still to be made.",
             },
         )

@@ -15,7 +15,7 @@ from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from stacks.acknowledged import acknowledge, resource_finding
-from stacks.execution_role import METRIC_NAMESPACES, PULL_ACTIONS, SERVICE
+from stacks.execution_role import NO_RESOURCE, PULL_ACTIONS, SERVICE, metrics_statement
 
 WORK_PREFIX = "indexing/"
 """Where `ock index build` puts what a job reads, and a job its shards."""
@@ -82,19 +82,12 @@ class IndexingRole(Construct):
             "logs:PutLogEvents",
         ]
         self._allow(actions, group, f"{group}:*")
-        self.role.add_to_policy(
-            iam.PolicyStatement(
-                actions=["cloudwatch:PutMetricData"],
-                resources=["*"],
-                conditions={"StringLike": {"cloudwatch:namespace": METRIC_NAMESPACES}},
-            )
-        )
+        self.role.add_to_policy(metrics_statement())
         acknowledge(
             self,
             {
                 f"{resource_finding(self, group)}:*]": "SageMaker names a job's log streams.",
-                "IAM5[Resource::*]": "ecr:GetAuthorizationToken and cloudwatch:PutMetricData know no "
-                "resource; the metrics are bound to SageMaker's namespaces.",
+                "IAM5[Resource::*]": NO_RESOURCE,
             },
         )
 

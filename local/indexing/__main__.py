@@ -312,8 +312,14 @@ def _guarded(work: Callable[[], None]) -> None:
     try:
         work()
     except (
-        *(ClientError, SourcesUnknown, BuildBusy, SourceUnusable, WorkerLost, IndexUnusable, BundleError),
+        BuildBusy,
+        BundleError,
+        ClientError,
         FileNotFoundError,
+        IndexUnusable,
+        SourceUnusable,
+        SourcesUnknown,
+        WorkerLost,
     ) as error:
         fail(str(error))
     except OSError as error:

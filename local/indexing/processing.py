@@ -17,6 +17,7 @@ import boto3
 from botocore.exceptions import ClientError as AwsError
 
 from client.aws import failures
+from client.deployment import APP_TAG
 from client.errors import CallFailed
 from client.terminal import one_line
 from local.indexing.place import Place
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
         ProcessingInputTypeDef,
     )
 
-APP_TAG = "openchatkit:app"
 PROGRAM = "program.tar.gz"
 FOLDER = "/opt/ml/processing"
 START = (

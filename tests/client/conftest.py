@@ -51,11 +51,7 @@ def aws_server() -> Iterator[LocalAws]:
 @pytest.fixture
 def aws(aws_server: LocalAws, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAws]:
     """AWS on this machine, empty, and an environment in which boto3 knows nothing else."""
-    aws_server.reset()
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ROLE_ARN"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in aws_server.environment.items():
-        monkeypatch.setenv(name, value)
+    aws_server.take_over(monkeypatch)
     yield aws_server
     aws_server.ignore_permissions()
 

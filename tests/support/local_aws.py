@@ -16,6 +16,8 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import pytest
+
 ACCOUNT = "123456789012"
 """Moto's account."""
 REGION = "us-east-1"
@@ -49,6 +51,14 @@ class LocalAws:
     def reset(self) -> None:
         """Empty every service."""
         self.control("reset")
+
+    def take_over(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Empty every service, and make the environment one in which boto3 knows nothing else."""
+        self.reset()
+        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ROLE_ARN"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in self.environment.items():
+            monkeypatch.setenv(name, value)
 
     def enforce_permissions(self) -> None:
         """From now on look at who calls: only keys that IAM knows may, and only what their policies say."""

@@ -18,6 +18,7 @@ from typing import Any
 import boto3
 
 PATIENCE_S = 300
+"""Loading PyTorch takes long where other work is on the cores."""
 
 
 def run_job(request: Mapping[str, Any], home: Path) -> list[str]:
@@ -83,19 +84,34 @@ def _run(request: Mapping[str, Any], roots: Sequence[Path]) -> list[str]:
             .replace(".indexing.job", f".indexing.job --processes 1 --root {root}")
             for part in request["AppSpecification"]["ContainerEntrypoint"]
         ]
-        environment = {**os.environ, **request["Environment"], "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
-        processes.append(
-            subprocess.Popen(
-                command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-            )
-        )
+        processes.append(start_host(command, {**request["Environment"], "PYTHONPATH": ""}))
+    return finish_hosts(processes)
+
+
+def start_host(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[str]:
+    """Start the program of a host, with one thread for its mathematics."""
+    return subprocess.Popen(
+        command,
+        env={**os.environ, **environment, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish_hosts(processes: Sequence[subprocess.Popen[str]]) -> list[str]:
+    """Return what the programs of all hosts printed; none of them outlives this.
+
+    Raises:
+        AssertionError: one of them failed.
+    """
     try:
         outputs = [process.communicate(timeout=PATIENCE_S)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()
             process.communicate()
-    assert [process.returncode for process in processes] == [0] * len(roots), outputs
+    assert [process.returncode for process in processes] == [0] * len(processes), outputs
     return outputs
 
 

@@ -10,6 +10,10 @@ INVERTED_FILE_KINDS = (b"Iw", b"IxPT")
 """How the files of inverted-file indexes begin, those behind a transformation of the vectors included."""
 
 
+EXHAUSTIVE_KINDS = (faiss.IndexFlat, faiss.IndexScalarQuantizer)
+"""Indexes that keep every vector and compare all of them."""
+
+
 def map_index(path: Path) -> faiss.Index:
     """Open a Faiss index without reading its vectors into memory.
 
@@ -25,8 +29,7 @@ def map_index(path: Path) -> faiss.Index:
 def compares_all(index: faiss.Index) -> bool:
     """Return whether a search compares every vector, by inner product, and gives each back."""
     index = faiss.downcast_index(index)
-    whole = isinstance(index, faiss.IndexFlat | faiss.IndexScalarQuantizer)
-    return whole and index.metric_type == faiss.METRIC_INNER_PRODUCT
+    return isinstance(index, EXHAUSTIVE_KINDS) and index.metric_type == faiss.METRIC_INNER_PRODUCT
 
 
 def keeps_vectors(index: faiss.Index) -> bool:
@@ -39,4 +42,4 @@ def keeps_vectors(index: faiss.Index) -> bool:
         return keeps_vectors(index.storage)
     if isinstance(index, faiss.IndexIVFFlat | faiss.IndexIVFScalarQuantizer):
         return not index.direct_map.no()
-    return isinstance(index, faiss.IndexFlat | faiss.IndexScalarQuantizer)
+    return isinstance(index, EXHAUSTIVE_KINDS)

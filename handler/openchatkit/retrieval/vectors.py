@@ -212,29 +212,23 @@ def _selector(allowed: Bitmap) -> FaissIndex:
 
 
 def build_vectors(
-    blocks: Blocks,
-    queries: Embedding,
-    folder: Path,
-    *,
-    earlier: FaissIndex | None = None,
-    keep_float: bool = False,
+    blocks: Blocks, queries: Embedding, folder: Path, *, earlier: FaissIndex | None = None
 ) -> tuple[dict[str, Path], VectorEntry]:
     """Write an index of vectors.
 
     Args:
         blocks: the vectors.
         queries: `(n, dimension)`, vectors of questions that are like those to come; none of them is in
-            the blocks. The index is tuned to them and measured by them.
+            the blocks. The index is tuned to them and measured by them; without any, every vector is kept
+            as it is and all are compared.
         folder: where the files go.
         earlier: vectors of the index that this one follows: where they are in 8 bits, so are these, by
             the same measure, so that a vector which is taken over stays as it is.
-        keep_float: keep every vector as it is and compare all of them; the queries are not looked at.
 
     Returns:
         The files by kind, and what the manifest says about them.
     """
-    shortened = len(queries) > 0 and blocks.rows > FLOAT_ROWS and not keep_float
-    exact = _exact_nearest(blocks, queries) if shortened else None
+    exact = _exact_nearest(blocks, queries) if len(queries) and blocks.rows > FLOAT_ROWS else None
     store, code, recall = _choose_store(blocks, queries, exact, earlier)
     files = {"vectors": folder / "vectors.faiss"}
     faiss.write_index(store, str(files["vectors"]))

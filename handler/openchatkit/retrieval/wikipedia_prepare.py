@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from openchatkit.origins import Origin, OriginUnusable, Progress, RemoteFile, matches
 from openchatkit.retrieval.faiss_files import compares_all, map_index
-from openchatkit.retrieval.manifest import VectorEntry
+from openchatkit.retrieval.manifest import VectorEntry, write_atomically
 from openchatkit.retrieval.sentence_table import TableUnusable, convert
 from openchatkit.retrieval.vectors import LISTS_FILE, Lists, list_vectors
 
@@ -143,7 +143,7 @@ def _download(origin: Origin, folder: Path, names: tuple[str, str], progress: Pr
         files={path.name: path.stat().st_size for path in written},
         lists=lists.entry if lists else None,
     )
-    _write_manifest(folder, manifest)
+    write_atomically(folder / MANIFEST, manifest.model_dump_json(indent=2).encode())
     source.unlink()  # the table has taken its place
     prepared = _finished(folder)
     assert prepared is not None
@@ -167,12 +167,6 @@ def _fetch_checked(origin: Origin, file: RemoteFile, incoming: Path, progress: P
         _log.warning("%s does not match its checksum", file.name)
         path.unlink()
     raise OriginUnusable(f"{file.name} does not match its checksum")
-
-
-def _write_manifest(folder: Path, manifest: _Manifest) -> None:
-    partial = folder / (MANIFEST + ".partial")
-    partial.write_text(manifest.model_dump_json(indent=2), "utf-8")
-    partial.replace(folder / MANIFEST)
 
 
 def _quiet(name: str, done: int, total: int) -> None:

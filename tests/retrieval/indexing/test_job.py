@@ -23,10 +23,9 @@ from openchatkit.retrieval.indexing.workers import Tools
 from openchatkit.retrieval.manifest import MANIFEST
 from tests.retrieval.indexing.hashing import HashingEncoder, articles
 from tests.retrieval.pdfs import REPORT, pdf
+from tests.support.processing import PATIENCE_S, finish_hosts, start_host
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-PATIENCE_S = 300
-"""Loading PyTorch takes long where other work is on the cores."""
 TWICE = "The board of Orla Freight met in Cork on Monday and approved nine new ships for 40 million. "
 
 
@@ -64,27 +63,12 @@ def deal(files: Path, tmp_path: Path, count: int) -> list[Path]:
 
 def start(command: Sequence[str]) -> subprocess.Popen[str]:
     paths = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "handler")])
-    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, *command],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    return start_host([sys.executable, *command], {"PYTHONPATH": paths})
 
 
 def run_all(commands: Sequence[Sequence[str]]) -> list[str]:
     """Run the programs of all hosts at the same time."""
-    processes = [start(command) for command in commands]
-    try:
-        outputs = [process.communicate(timeout=PATIENCE_S)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
-    assert [process.returncode for process in processes] == [0] * len(commands), outputs
-    return outputs
+    return finish_hosts([start(command) for command in commands])
 
 
 def merge(roots: Sequence[Path], out: Path, tools: Tools, **options: object) -> Report:

@@ -138,10 +138,7 @@ class _Build:
                 (work / "lexical.tmp").rename(work / "lexical")
             self.progress("packing", 1, 2)
             previous = self.plan.earlier[0].vector_index.store if self.plan.earlier else None
-            queries = self._held_out(table)
-            files, entry = build_vectors(
-                blocks, queries, work, earlier=previous, keep_float=self.plan.options.keep_float
-            )
+            files, entry = build_vectors(blocks, self._held_out(table), work, earlier=previous)
             skipped = tuple(table.skipped())
             manifest = Manifest(
                 name=self.plan.options.name,
@@ -299,7 +296,10 @@ class _Build:
         return known
 
     def _held_out(self, table: DocumentTable) -> Embedding:
-        """Return vectors of questions to tune by: the middle of some sentences, without their titles."""
+        """Return vectors of questions to tune by: the middle of some sentences, without their titles.
+
+        None of them where vectors are to stay as they are.
+        """
         tuned = table.rows > FLOAT_ROWS and not self.plan.options.keep_float
         count = min(HELD_OUT_QUERIES, table.rows) if tuned else 0
         rows = [number * table.rows // count for number in range(count)]
