@@ -11,7 +11,7 @@ import pytest
 
 from openchatkit.ports import Embedding, Query
 from openchatkit.retrieval.encoder import SentenceEncoder
-from openchatkit.retrieval.faiss_files import keeps_vectors
+from openchatkit.retrieval.faiss_files import FlatRows, keeps_vectors, map_index
 from openchatkit.retrieval.sentence_table import SentenceTable, convert
 from openchatkit.retrieval.wikipedia import WikipediaIndex, WikipediaSource
 from openchatkit.retrieval.wikipedia_prepare import PreparedWikipedia
@@ -196,3 +196,38 @@ def test_what_does_not_belong_together_is_refused(
 def test_limits(prepared: PreparedWikipedia, encoder: SentenceEncoder, k: int, w: int) -> None:
     with pytest.raises(ValueError, match="must be"):
         WikipediaIndex.load(prepared, encoder).search("x", k=k, w=w)
+
+
+def test_rows_are_read_as_the_index_holds_them(corpus: Corpus, tmp_path: Path) -> None:
+    path = tmp_path / "wiki.index"
+    faiss.write_index(corpus.vectors, str(path))
+    rows = [len(corpus.texts) - 1, 0, 7, 7]
+    read = FlatRows.of(path, map_index(path))
+    assert read is not None
+    assert np.array_equal(read.read(rows), corpus.vectors.reconstruct_batch(np.array(rows)))
+    assert read.read([]).shape == (0, corpus.vectors.d)
+
+
+def test_rows_of_another_kind_of_index_are_left_to_faiss(corpus: Corpus, tmp_path: Path) -> None:
+    coded = faiss.IndexScalarQuantizer(
+        corpus.vectors.d, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
+    )
+    vectors = corpus.vectors.reconstruct_n(0, corpus.vectors.ntotal)
+    coded.train(vectors)
+    coded.add(vectors)
+    faiss.write_index(coded, str(tmp_path / "coded.index"))
+    assert FlatRows.of(tmp_path / "coded.index", map_index(tmp_path / "coded.index")) is None
+
+
+def test_a_file_that_has_been_cut_short_is_an_error(corpus: Corpus, tmp_path: Path) -> None:
+    path = tmp_path / "wiki.index"
+    faiss.write_index(corpus.vectors, str(path))
+    read = FlatRows(path, corpus.vectors)
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size - 100)
+    with pytest.raises(OSError, match="cut short"):
+        read.read([len(corpus.texts) - 1])
+    with path.open("r+b") as file:
+        file.truncate(100)
+    with pytest.raises(ValueError, match="too small"):
+        FlatRows(path, corpus.vectors)

@@ -24,6 +24,8 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from openchatkit.ports import Embedding
+from openchatkit.retrieval.combiner import Combiner
+from openchatkit.retrieval.packed_linear import pack_linears
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -34,6 +36,8 @@ DEFAULT_MAX_TOKENS = 512
 BATCH_SENTENCES = 32
 BATCH_TOKENS = 4096
 """Most tokens of a batch, padding included: bounds the memory of one forward pass."""
+COMBINED_TEXTS = 32
+"""Most texts of several callers that are computed together."""
 CHARACTERS_PER_TOKEN = 32
 """No word piece of real text is longer; what lies beyond the limit is not worth tokenising."""
 
@@ -73,11 +77,13 @@ class SentenceEncoder:
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, max_tokens: int
     ) -> None:
+        pack_linears(model)
         self._model = model
         self._tokenizer = tokenizer
         self._max_tokens = max_tokens
         # A fast tokenizer keeps truncation and padding as state and refuses two borrowers at once.
         self._tokenizing = threading.Lock()
+        self._combined = Combiner(self._unit_vectors, most=COMBINED_TEXTS)
 
     @classmethod
     def load(cls, model: str | Path, *, revision: str | None = None, device: str = "cpu") -> SentenceEncoder:
@@ -119,7 +125,13 @@ class SentenceEncoder:
         return digest.hexdigest()
 
     def encode(self, texts: Sequence[str]) -> Embedding:
-        """Return unit vectors, shape `(len(texts), dimension)`, float32."""
+        """Return unit vectors, shape `(len(texts), dimension)`, float32.
+
+        What several threads ask for at the same time is computed together.
+        """
+        return self._combined(texts)
+
+    def _unit_vectors(self, texts: Sequence[str]) -> Embedding:
         vectors = torch.from_numpy(self.pool(texts))
         return cast("Embedding", torch.nn.functional.normalize(vectors, dim=1).numpy())
 
@@ -158,10 +170,13 @@ class SentenceEncoder:
         for number, row in enumerate(rows):
             ids[number, : len(row)] = torch.tensor(row)
             mask[number, : len(row)] = 1
+        padded = any(len(row) < longest for row in rows)
         device = self._model.device
         ids, mask = ids.to(device), mask.to(device)
         with torch.inference_mode():
-            hidden = self._model(input_ids=ids, attention_mask=mask).last_hidden_state
+            # Without padding there is nothing to hide, and no mask to be made for every layer.
+            shown = mask if padded else None
+            hidden = self._model(input_ids=ids, attention_mask=shown).last_hidden_state
             pooled = mean_pooling(hidden, mask).float()
         return cast("Embedding", pooled.cpu().numpy())
 

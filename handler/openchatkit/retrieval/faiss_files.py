@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import weakref
+from collections.abc import Sequence
 from pathlib import Path
 
 import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from openchatkit.ports import Embedding
 
 INVERTED_FILE_KINDS = (b"Iw", b"IxPT")
 """How the files of inverted-file indexes begin, those behind a transformation of the vectors included."""
@@ -43,3 +50,48 @@ def keeps_vectors(index: faiss.Index) -> bool:
     if isinstance(index, faiss.IndexIVFFlat | faiss.IndexIVFScalarQuantizer):
         return not index.direct_map.no()
     return isinstance(index, EXHAUSTIVE_KINDS)
+
+
+class FlatRows:
+    """Single vectors of a flat index's file, read and not mapped. One object serves many threads.
+
+    A row that is touched in a mapping brings sixteen pages into the process: a few hundred questions and
+    all of a large file counts as this process's memory, though no question has read more than a thousandth.
+    """
+
+    def __init__(self, path: Path, index: faiss.IndexFlat) -> None:
+        """
+        Args:
+            path: the file that the index was read from.
+            index: tells the shape.
+
+        Raises:
+            ValueError: the file is too small for it.
+        """
+        self._row_bytes = 4 * index.d
+        self._dimension = index.d
+        # The vectors are the last thing in the file, whatever this version of Faiss writes before them.
+        self._start = path.stat().st_size - index.ntotal * self._row_bytes
+        if self._start < 0:
+            raise ValueError(f"{path.name} is too small for {index.ntotal} vectors")
+        self._file = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._file)
+
+    @classmethod
+    def of(cls, path: Path, index: faiss.Index) -> FlatRows | None:
+        """Return the rows of an index's file where it keeps them whole and one after the other."""
+        flat = faiss.downcast_index(index)
+        return cls(path, flat) if isinstance(flat, faiss.IndexFlat) else None
+
+    def read(self, rows: Sequence[int] | NDArray[np.int64]) -> Embedding:
+        """Return `(len(rows), dimension)` float32; the rows must exist.
+
+        Raises:
+            OSError: the file cannot be read, or has been cut short.
+        """
+        vectors = np.empty((len(rows), self._dimension), dtype=np.float32)
+        for place, row in enumerate(rows):
+            at = self._start + int(row) * self._row_bytes
+            if os.preadv(self._file, [vectors[place]], at) != self._row_bytes:
+                raise OSError("the index's file has been cut short")
+        return vectors

@@ -44,7 +44,7 @@ BITS_PER_CODE = 4
 LISTS_FILE = "lists.faiss"
 STORED_BLOCK_ROWS = 16_384
 STORED_QUERIES = 200
-STORED_RECALL = 0.99
+STORED_RECALL = 0.998
 """More than `MIN_RECALL`: real questions are harder than these, and one hit may be all that is asked for."""
 OTHER_SHARE = 0.6
 """How far a made-up question lies towards another vector: real ones lie near none."""
@@ -115,10 +115,24 @@ class Lists:
 class VectorIndex:
     """Vectors that are searched. One object serves many threads."""
 
-    def __init__(self, store: FaissIndex, lists: FaissIndex | None, entry: VectorEntry) -> None:
+    def __init__(
+        self,
+        store: FaissIndex,
+        lists: FaissIndex | None,
+        entry: VectorEntry,
+        read: Callable[[Rows], Embedding] | None = None,
+    ) -> None:
+        """
+        Args:
+            store: the vectors.
+            lists: the inverted file over them; None: all are compared.
+            entry: how they are searched.
+            read: gives vectors back by row; None: the store does.
+        """
         self._store = store
         self._lists = lists
         self._entry = entry
+        self._read: Callable[[Rows], Embedding] = read or store.reconstruct_batch
 
     @classmethod
     def open(cls, store: Path, lists: Path | None, entry: VectorEntry) -> VectorIndex:
@@ -134,8 +148,14 @@ class VectorIndex:
         return cls(vectors, None, entry) if lists is None else cls.over(vectors, lists, entry)
 
     @classmethod
-    def over(cls, store: FaissIndex, lists: Path, entry: VectorEntry) -> VectorIndex:
-        """Open lists over vectors that are open already.
+    def over(
+        cls,
+        store: FaissIndex,
+        lists: Path,
+        entry: VectorEntry,
+        read: Callable[[Rows], Embedding] | None = None,
+    ) -> VectorIndex:
+        """Open lists over vectors that are open already; `read` gives these back by row.
 
         Raises:
             IndexUnusable: they are damaged, or those of other vectors.
@@ -146,7 +166,7 @@ class VectorIndex:
             raise IndexUnusable("damaged lists") from error
         if (inverted.ntotal, inverted.d) != (store.ntotal, store.d):
             raise IndexUnusable("lists of other vectors")
-        return cls(store, inverted, entry)
+        return cls(store, inverted, entry, read)
 
     def __len__(self) -> int:
         return int(self._store.ntotal)
@@ -165,8 +185,7 @@ class VectorIndex:
         """Return the vectors of rows, `(len(rows), dimension)`, as they lie in the index."""
         if not len(rows):
             return np.empty((0, self._store.d), dtype=np.float32)
-        found: Embedding = self._store.reconstruct_batch(np.asarray(rows, dtype=np.int64))
-        return found
+        return self._read(np.asarray(rows, dtype=np.int64))
 
     def nearest(
         self, vector: Embedding, k: int, allowed: Bitmap | None = None
