@@ -174,12 +174,15 @@ def build_moderator(settings: Settings, encoder: Encoder | None, counts: Counts 
     judge: Moderator
     if settings.moderation == "causal_lm":
         from openchatkit.moderation.label_scorer import LabelScorer
+        from openchatkit.moderation.rounds import SHARE_BESIDE_CHAT, Rounds
         from openchatkit.weights import local_weights
 
         assert settings.moderation_model is not None
         model = local_weights(settings.moderation_model)
         engine = build_engine(settings, model, settings.moderation_revision, judge=True)
-        judge, closing = LabelScorer(engine), (engine,)
+        colocated = settings.role == "chat" and settings.engine == "vllm"
+        judge = LabelScorer(engine, rounds=Rounds(SHARE_BESIDE_CHAT) if colocated else None)
+        closing = (engine,)
     elif settings.moderation == "remote":
         from openchatkit.moderation.remote import RemoteModerator, runtime_client
 

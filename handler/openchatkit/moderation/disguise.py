@@ -27,6 +27,7 @@ _SPACED = re.compile(r"(?<!\w)[^\W_]([ ._*\-])[^\W_](?:\1[^\W_])+(?!\w)")
 _DRAWN_OUT = re.compile(r"([^\W\d_])\1{2,}")
 _DOUBLED = re.compile(r"([^\W\d_])\1")
 _BLANKS = re.compile(r"\s+")
+_NOT_PLAIN = re.compile(r"[^ -~]")
 
 
 def clean(text: str) -> str:
@@ -34,6 +35,8 @@ def clean(text: str) -> str:
 
     Nothing that a reader would see is lost. Calling it twice changes nothing more.
     """
+    if text.isascii():  # what most texts are; nothing below changes it
+        return _BLANKS.sub(" ", _visible(text)).strip()
     text = unicodedata.normalize("NFKC", _visible(text))
     # Normalising may compose or bring out further marks; a second pass makes the result a fixed point.
     text = unicodedata.normalize("NFKC", _STACKED.sub("", _visible(text)))
@@ -41,14 +44,16 @@ def clean(text: str) -> str:
 
 
 def _visible(text: str) -> str:
-    kept = []
-    for character in text:
-        category = unicodedata.category(character)
-        if category in ("Cc", "Zl", "Zp"):
-            kept.append(" ")
-        elif category not in ("Cf", "Cs", "Co", "Cn") and not "\ufe00" <= character <= "\ufe0f":
-            kept.append(character)
-    return "".join(kept)
+    return _NOT_PLAIN.sub(_shown, text)
+
+
+def _shown(match: re.Match[str]) -> str:
+    character = match.group()
+    category = unicodedata.category(character)
+    if category in ("Cc", "Zl", "Zp"):
+        return " "
+    hidden = category in ("Cf", "Cs", "Co", "Cn") or "\ufe00" <= character <= "\ufe0f"
+    return "" if hidden else character
 
 
 def latinise(word: str) -> str:
@@ -64,7 +69,7 @@ def unmix(text: str) -> str:
         mixed = _FOREIGN_LETTER.search(word) and _LATIN_LETTER.search(word)
         return latinise(word) if mixed else word
 
-    return _WORD.sub(one_script, text)
+    return text if text.isascii() else _WORD.sub(one_script, text)
 
 
 def unfold(text: str) -> str:

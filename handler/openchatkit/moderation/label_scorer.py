@@ -12,11 +12,13 @@ Texts longer than a window are judged in overlapping windows; the worst verdict 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 
 from openchatkit.errors import ModerationUnavailable, OpenChatKitError
 from openchatkit.moderation.disguise import clean, latinise, unmix
 from openchatkit.moderation.labels import LABELS, verdict_from_scores, worst
+from openchatkit.moderation.rounds import Rounds
 from openchatkit.moderation.segments import segments
 from openchatkit.ports import Engine, Verdict
 
@@ -90,8 +92,9 @@ def escape(text: str) -> str:
     meaning. Calling it twice changes nothing more.
     """
     text = unmix(clean(text))
-    # A word wholly of another script is left alone unless it only exists to look like ours.
-    text = _WORD.sub(_disclosed, text)
+    if not text.isascii():
+        # A word wholly of another script is left alone unless it only exists to look like ours.
+        text = _WORD.sub(_disclosed, text)
     text = _FRAME_WORD.sub(_without_colon, text)
     for pattern, words in _LABEL_WORDS:
         text = pattern.sub(words, text)
@@ -136,9 +139,16 @@ def prompts(human: str, bot: str | None = None) -> list[str]:
 class LabelScorer:
     """A `Moderator` over the `score` of an engine, e.g. one with GPT-JT-Moderation-6B."""
 
-    def __init__(self, engine: Engine, *, sharpness: float = SHARPNESS) -> None:
+    def __init__(self, engine: Engine, *, sharpness: float = SHARPNESS, rounds: Rounds | None = None) -> None:
+        """
+        Args:
+            engine: the model.
+            sharpness: see `SHARPNESS`.
+            rounds: where the model shares its device with another; None: every text is judged at once.
+        """
         self._engine = engine
         self._sharpness = sharpness
+        self._rounds = rounds
 
     async def judge(self, human: str, bot: str | None = None) -> Verdict:
         """Return the verdict on the worst window of the human's text, or of the bot's in its context.
@@ -162,8 +172,10 @@ class LabelScorer:
                 task.cancel()
 
     async def _judge_one(self, prompt: str) -> Verdict:
+        place = contextlib.nullcontext() if self._rounds is None else self._rounds.place()
         try:
-            scores = await self._engine.score(prompt, [f" {label}" for label in FRAME_LABELS])
+            async with place:
+                scores = await self._engine.score(prompt, [f" {label}" for label in FRAME_LABELS])
         except ModerationUnavailable:
             raise
         except (OpenChatKitError, ValueError, RuntimeError, MemoryError):
