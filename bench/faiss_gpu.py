@@ -83,7 +83,8 @@ def measure(vectors: int, queries: int, *, rounds: int, gpu: bool) -> Result:
     flat = faiss.IndexFlatIP(DIMENSIONS)
     flat.add(data)
     lists = max(min(LISTS, vectors // 64), 1)
-    ivf: Any = faiss.index_factory(DIMENSIONS, f"IVF{lists},Flat", faiss.METRIC_INNER_PRODUCT)
+    coarse = faiss.IndexFlatIP(DIMENSIONS)  # the index refers to it and does not own it
+    ivf: Any = faiss.IndexIVFFlat(coarse, DIMENSIONS, lists, faiss.METRIC_INNER_PRODUCT)
     ivf.train(data[:TRAINING_VECTORS])
     ivf.add(data)
     ivf.nprobe = min(PROBES, lists)

@@ -41,6 +41,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON lines are appended to this file")
     parser.add_argument("--plot", type=Path, help="a PNG of tokens/s, where matplotlib is installed")
     parser.add_argument("--clients", type=int, nargs="+", help="instead of 1 16 64 256")
+    parser.add_argument("--lengths", type=int, nargs="*", help="tokens of further prompts, not 256 1536")
+    parser.add_argument("--folder", type=Path, help="of configurations: compiled graphs are found again")
     parser.add_argument("--quick", action="store_true", help="1 and 64 clients, fewer requests")
     parser.add_argument(
         "--dry-run", nargs="?", const="transformers", choices=("transformers", "vllm"), help="tiny, on a CPU"
@@ -56,6 +58,9 @@ def main() -> None:
         parser.error("there is no GPU here; --dry-run measures nothing and runs everything")
     if options.clients:
         scale = replace(scale, clients=tuple(options.clients))
+    scale = replace(scale, folder=options.folder)
+    if options.lengths is not None:
+        scale = replace(scale, other_prompts=tuple(options.lengths))
     logging.getLogger("openchatkit").setLevel(logging.ERROR)  # the policy's dry run notes every verdict
     torch.set_num_threads(min(THREADS, os.cpu_count() or 1))
     record = Recorder(options.out)

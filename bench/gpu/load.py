@@ -27,6 +27,8 @@ class Load:
 
     samples: Sequence[Sample]
     wall: float
+    processor: float
+    """Seconds of processor time of this process, threads and all; the models' processes are others."""
 
     def figures(self) -> dict[str, float | int]:
         """Return the run's figures by name."""
@@ -43,6 +45,7 @@ class Load:
             "prompt_tokens": round(sum(sample.prompt_tokens for sample in self.samples) / len(self.samples)),
             "reply_tokens": round(sum(sample.tokens for sample in self.samples) / len(self.samples)),
             "wall_s": self.wall,
+            "processors": self.processor / self.wall,
         }
 
 
@@ -59,11 +62,11 @@ async def closed_loop(clients: int, requests: int, ask: Callable[[int], Awaitabl
             sample = await ask(number)
             samples.append(sample)
 
-    began = time.perf_counter()
+    began, busy = time.perf_counter(), time.process_time()
     async with asyncio.TaskGroup() as group:
         for _ in range(min(clients, requests)):
             group.create_task(client())
-    return Load(samples, time.perf_counter() - began)
+    return Load(samples, time.perf_counter() - began, time.process_time() - busy)
 
 
 def quantile(values: Sequence[float], q: float) -> float:

@@ -26,7 +26,7 @@ from bench.gpu.engines import (
     opened,
 )
 from bench.gpu.figures import Recorder
-from bench.gpu.load import Load, closed_loop
+from bench.gpu.load import Load, closed_loop, quantile
 from bench.gpu.shapes import CHAT, JUDGE, ROOT, TINY_CHAT, TINY_JUDGE, Shape, Texts, tokenizer_of
 from bench.gpu.tiled import write_tiled
 from bench.gpu.turns import RandomLibrary, WholeTurns, minilm, query_cost, whole_turns
@@ -37,7 +37,6 @@ DEMO_MODEL = ROOT / "local" / "demo_model"
 MOST_REQUESTS = 512
 CHAT_SHARE, JUDGE_SHARE = 0.62, 0.25
 PROMPT = 512
-OTHER_PROMPTS = (256, 1536)
 QUOTED_TOKENS = 128
 """At most; the model ends its answers by itself."""
 TURNS = 8
@@ -53,6 +52,8 @@ class Scale:
     chat: Shape
     judge: Shape
     clients: Sequence[int]
+    other_prompts: Sequence[int]
+    """Tokens of further prompts, asked by the two smallest numbers of clients."""
     rounds: int
     """Requests of each client, where there are many; one client alone has `single`."""
     single: int
@@ -67,6 +68,8 @@ class Scale:
     device: str
     compiled: bool
     dtype: Literal["float16", "float32"]
+    folder: Path | None = None
+    """Of the models' configurations; vLLM finds what it compiled for them again where it stays the same."""
 
     def plan(self, share: float) -> Plan:
         """Return how an engine is made at this scale."""
@@ -82,6 +85,7 @@ FULL = Scale(
     chat=CHAT,
     judge=JUDGE,
     clients=(1, 16, 64, 256),
+    other_prompts=(256, 1536),
     rounds=3,
     single=6,
     reply_tokens=128,
@@ -101,6 +105,7 @@ DRY = Scale(
     chat=TINY_CHAT,
     judge=TINY_JUDGE,
     clients=(1, 2),
+    other_prompts=(256, 1536),
     rounds=1,
     single=2,
     reply_tokens=24,
@@ -176,9 +181,9 @@ async def fp16(
     """The chat model alone, the whole turn beside it, and conversations, on one pair of loaded models."""
     async with _models(scale, record, None, judge="turn" in wanted or "conversation" in wanted) as loaded:
         if "vllm" in wanted:
-            await _alone(scale, record, "fp16", loaded, scale.clients, OTHER_PROMPTS)
+            await _alone(scale, record, "fp16", loaded, scale.clients, scale.other_prompts)
         if loaded.turns is not None and "turn" in wanted:
-            await _turns(scale, record, "fp16", loaded.turns, scale.clients, OTHER_PROMPTS)
+            await _turns(scale, record, "fp16", loaded.turns, scale.clients, scale.other_prompts)
         if loaded.turns is not None and "conversation" in wanted:
             await _conversations(scale, record, loaded.chat, loaded.turns)
 
@@ -226,7 +231,10 @@ async def _models(
 ) -> AsyncGenerator[_Loaded, None]:
     """Load the chat model, and with `judge` all that a whole turn needs."""
     async with contextlib.AsyncExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        temporary = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder = scale.folder or temporary
+        # Models load in processes of their own: the index is made beside them.
+        indexing = asyncio.create_task(asyncio.to_thread(_timed_library, scale.vectors)) if judge else None
         plan = scale.plan(CHAT_SHARE)
         if scale.device == "cuda":
             plan = replace(plan, quantization=quantization)
@@ -234,7 +242,7 @@ async def _models(
         chat = await stack.enter_async_context(opened(lambda: make_engine(scale.chat, folder / "chat", plan)))
         record.say(f"the chat model took {time.monotonic() - began:.0f} s to load; {_room(chat)}")
         tokenizer = tokenizer_of(scale.chat.vocabulary)
-        if not judge:
+        if indexing is None:
             yield _Loaded(chat, tokenizer, None)
             return
         began = time.monotonic()
@@ -242,22 +250,19 @@ async def _models(
             opened(lambda: make_engine(scale.judge, folder / "judge", scale.plan(JUDGE_SHARE)))
         )
         record.say(f"the judge took {time.monotonic() - began:.0f} s to load; {_room(judging)}")
-        began = time.monotonic()
-        library, encoder = await asyncio.to_thread(
-            lambda: (RandomLibrary(scale.vectors), minilm(scale.chat.vocabulary))
-        )
+        library, build_s = await indexing
+        encoder = await asyncio.to_thread(minilm, scale.chat.vocabulary)
         encode, search = await asyncio.to_thread(query_cost, encoder, library)
-        record.add(
-            "retrieval",
-            f"{scale.vectors} vectors",
-            build_s=time.monotonic() - began,
-            encode_s=encode,
-            search_s=search,
-        )
+        record.add("retrieval", f"{scale.vectors} vectors", build_s=build_s, encode_s=encode, search_s=search)
         turns = await stack.enter_async_context(
-            whole_turns(chat, judging, folder, library, encoder, scale.reply_tokens)
+            whole_turns(chat, judging, temporary, library, encoder, scale.reply_tokens)
         )
         yield _Loaded(chat, tokenizer, turns)
+
+
+def _timed_library(vectors: int) -> tuple[RandomLibrary, float]:
+    began = time.monotonic()
+    return RandomLibrary(vectors), time.monotonic() - began
 
 
 def _room(engine: Engine) -> str:
@@ -295,29 +300,29 @@ async def _turns(
     clients: Sequence[int],
     others: Sequence[int],
 ) -> None:
-    await turns.calibrate(PROMPT)
-    for number_of in clients:
-        load = await closed_loop(
-            number_of,
-            scale.requests(number_of),
-            lambda number, salt=number_of: turns.ask(PROMPT, 10_000 * salt + number),  # type: ignore[misc]
-        )
-        record.add(part, "turn", clients=number_of, prompt=PROMPT, **load.figures())
-    for prompt in others:
-        await turns.calibrate(prompt)
-        for number_of in clients[:2]:
+    for prompt in (PROMPT, *others):
+        await turns.fit(prompt)
+        for number_of in clients if prompt == PROMPT else clients[:2]:
+            turns.judge.seconds.clear()
             load = await closed_loop(
                 number_of,
                 scale.requests(number_of),
-                lambda number, salt=number_of, prompt=prompt: turns.ask(  # type: ignore[misc]
-                    prompt, 10_000 * salt + prompt + number
-                ),
+                lambda number, salt=10_000 * number_of + prompt: turns.ask(salt + number),  # type: ignore[misc]
             )
-            record.add(part, "turn", clients=number_of, prompt=prompt, **load.figures())
+            record.add(
+                part,
+                "turn",
+                clients=number_of,
+                prompt=prompt,
+                **load.figures(),
+                judgements=len(turns.judge.seconds) / len(load.samples),
+                judgement_p50_s=quantile(turns.judge.seconds, 0.5),
+            )
 
 
 async def _conversations(scale: Scale, record: Recorder, chat: Engine, turns: WholeTurns) -> None:
     """First tokens of each turn of conversations, with the chat model's prefix cache and without."""
+    await turns.fit(None)
     for name, caching in (("with caching", True), ("without caching", False)):
         by_turn: dict[int, list[tuple[float, int]]] = {}
         for conversation in range(scale.conversations):

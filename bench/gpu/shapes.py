@@ -2,27 +2,34 @@
 
 Speed depends on shapes, not on what weights say, so nothing has to be downloaded: a folder holds a
 configuration and a tokenizer, and the weights are made where they are computed. The tokenizer is
-trained on the Python files of the interpreter's standard library.
+trained on this repository's documents, the judge's own frame and the Python files of the interpreter's
+standard library: as in the real models, a common word and a word of a label is one token.
 """
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerFast
 
+from openchatkit.moderation.label_scorer import frame
+
 ROOT = Path(__file__).resolve().parents[2]
 TRAINING_BYTES = 12_000_000
 LARGEST_VOCABULARY = 50_400
 """Models of more than that have some tokens that no text has, as GPT-NeoX itself."""
 WORDS_FROM = ROOT / "docs" / "architecture.md"
+PROSE_TIMES, FRAME_TIMES = 20, 2000
+"""How often they are read, so that their words become tokens before rarer ones of the rest."""
 
 
 @dataclass(frozen=True)
@@ -97,11 +104,18 @@ def tokenizer_of(vocabulary: int) -> PreTrainedTokenizerFast:
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         )
-        tokenizer.train_from_iterator(_python_files(TRAINING_BYTES * vocabulary // CHAT.vocabulary), trainer)
+        texts = itertools.chain(_prose(), _python_files(TRAINING_BYTES * vocabulary // CHAT.vocabulary))
+        tokenizer.train_from_iterator(texts, trainer)
         _trained[vocabulary] = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
             tokenizer_object=tokenizer
         )
     return _trained[vocabulary]
+
+
+def _prose() -> Iterator[str]:
+    for path in sorted((ROOT / "docs").rglob("*.md")):
+        yield from itertools.repeat(path.read_text(encoding="utf-8"), PROSE_TIMES)
+    yield from itertools.repeat(frame("", ""), FRAME_TIMES)
 
 
 def _python_files(most: int) -> Iterator[str]:
@@ -113,13 +127,17 @@ def _python_files(most: int) -> Iterator[str]:
         yield text
 
 
+@cache
+def _words() -> tuple[str, ...]:
+    return tuple(sorted(set(re.findall(r"\b[a-z]{2,10}\b", WORDS_FROM.read_text(encoding="utf-8")))))
+
+
 class Texts:
     """Text that says nothing, in sentences of English words, as different as the seed."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
-        words = re.findall(r"\b[a-z]{2,10}\b", WORDS_FROM.read_text(encoding="utf-8"))
-        self._words = sorted(set(words))
+        self._words = _words()
 
     def sentence(self) -> str:
         """Return 8 to 14 words."""

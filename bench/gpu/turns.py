@@ -12,8 +12,9 @@ import contextlib
 import copy
 import statistics
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
+from typing import cast
 
 import faiss
 import numpy as np
@@ -27,6 +28,7 @@ from openchatkit.chat import ChatModel
 from openchatkit.moderation.label_scorer import LabelScorer
 from openchatkit.moderation.model import ModerationModel
 from openchatkit.moderation.policy import ModerationPolicy
+from openchatkit.moderation.rounds import SHARE_BESIDE_CHAT, Rounds
 from openchatkit.ports import Embedding, Engine, Passage, Query
 from openchatkit.retrieval.encoder import SentenceEncoder, bundled_minilm_directory
 from openchatkit.retrieval.system import RetrievalSystem
@@ -36,7 +38,9 @@ from openchatkit.stores.sqlite import SqliteStore
 from openchatkit.turn import TurnRunner
 
 DIMENSION = 384
+QUESTION_WORDS = 20
 PASSAGE_WORDS = 30
+"""Of each passage, where nothing else is asked for."""
 PROBES = 16
 ENCODER_TOKENS = 256
 CALIBRATIONS = 3
@@ -50,8 +54,9 @@ class RandomLibrary:
     name = "library"
 
     def __init__(self, vectors: int) -> None:
+        self.passage_words = PASSAGE_WORDS
         random = np.random.default_rng(0)
-        lists = max(1, int(4 * vectors**0.5))
+        lists = max(1, int(vectors**0.5))
         self._index = faiss.index_factory(DIMENSION, f"IVF{lists},Flat", faiss.METRIC_INNER_PRODUCT)
         chunk = min(vectors, 200_000)
         for begin in range(0, vectors, chunk):
@@ -74,7 +79,7 @@ class RandomLibrary:
 
     def _passage(self, row: int, score: float) -> Passage:
         texts = Texts(row)
-        return Passage(str(row), self.name, f"Report {row}", texts.words(PASSAGE_WORDS), score)
+        return Passage(str(row), self.name, f"Report {row}", texts.words(self.passage_words), score)
 
 
 def minilm(vocabulary: int) -> SentenceEncoder:
@@ -93,37 +98,55 @@ def minilm(vocabulary: int) -> SentenceEncoder:
         return SentenceEncoder(model, tokenizer, max_tokens=ENCODER_TOKENS)
 
 
-class WholeTurns:
-    """The chatbot, and clients that ask it questions so long that prompts have a given length."""
+class TimedScores:
+    """The judge's engine as `LabelScorer` uses it, with the seconds of each of its scores."""
 
-    def __init__(self, service: OpenChatKitService, encoder: SentenceEncoder) -> None:
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.seconds: list[float] = []
+
+    async def score(self, prompt: str, choices: Sequence[str]) -> list[float]:
+        """Score, and note how long it took."""
+        began = time.perf_counter()
+        try:
+            return await self.engine.score(prompt, choices)
+        finally:
+            self.seconds.append(time.perf_counter() - began)
+
+
+class WholeTurns:
+    """The chatbot, and clients that ask it questions."""
+
+    def __init__(
+        self,
+        service: OpenChatKitService,
+        encoder: SentenceEncoder,
+        judge: TimedScores,
+        library: RandomLibrary,
+    ) -> None:
         self.service = service
         self.encoder = encoder
-        self._words: dict[int, int] = {}
+        self.judge = judge
+        self._library = library
 
-    async def calibrate(self, prompt_tokens: int) -> None:
-        """Find how many words a question needs for prompts of so many tokens, passages included."""
-        few, many = max(4, prompt_tokens // 8), max(8, prompt_tokens // 3)
+    async def fit(self, prompt_tokens: int | None) -> None:
+        """Make passages so long that prompts have so many tokens; None: `PASSAGE_WORDS` each."""
+        if prompt_tokens is None:
+            self._library.passage_words = PASSAGE_WORDS
+            return
+        few, many = max(1, prompt_tokens // 16), max(2, prompt_tokens // 5)
         tokens_of = {}
         for words in (few, many):
-            samples = [await self.ask(0, -1 - n, words=words, new_tokens=1) for n in range(CALIBRATIONS)]
+            self._library.passage_words = words
+            samples = [await self.ask(-1 - n, new_tokens=1) for n in range(CALIBRATIONS)]
             tokens_of[words] = statistics.mean(sample.prompt_tokens for sample in samples)
         each = (tokens_of[many] - tokens_of[few]) / (many - few)
-        self._words[prompt_tokens] = max(1, round(few + (prompt_tokens - tokens_of[few]) / each))
+        fitted = round(few + (prompt_tokens - tokens_of[few]) / each)
+        self._library.passage_words = max(1, fitted)
 
-    async def ask(
-        self,
-        prompt_tokens: int,
-        number: int,
-        *,
-        words: int | None = None,
-        new_tokens: int | None = None,
-        session_id: str | None = None,
-    ) -> Sample:
+    async def ask(self, number: int, *, new_tokens: int | None = None) -> Sample:
         """Ask one question."""
-        sample, _ = await self.turn(
-            Texts(number).words(words or self._words[prompt_tokens]), session_id, new_tokens
-        )
+        sample, _ = await self.turn(Texts(number).words(QUESTION_WORDS), None, new_tokens)
         return sample
 
     async def turn(
@@ -174,7 +197,9 @@ async def whole_turns(
         prompt_format="openchatkit",
         moderation_timeout_s=MODERATION_TIMEOUT_S,
     )
-    moderator = ModerationModel(LabelScorer(judge), timeout_s=settings.moderation_timeout_s)
+    timed = TimedScores(judge)
+    scorer = LabelScorer(cast("Engine", timed), rounds=Rounds(SHARE_BESIDE_CHAT))
+    moderator = ModerationModel(scorer, timeout_s=settings.moderation_timeout_s)
     runner = TurnRunner(
         settings=settings,
         chat=ChatModel(chat, settings),
@@ -189,7 +214,7 @@ async def whole_turns(
     store = SqliteStore(settings.sqlite_path, retention_days=None)
     service = OpenChatKitService(settings=settings, runner=runner, moderator=moderator, store=store)
     try:
-        yield WholeTurns(service, encoder)
+        yield WholeTurns(service, encoder, timed, library)
     finally:
         await service.close()
 
