@@ -32,8 +32,9 @@ from typing import Protocol
 
 HUMAN_TAG = "<human>:"
 BOT_TAG = "<bot>:"
-STOP_WORDS = (HUMAN_TAG, BOT_TAG)
-"""Text that ends a reply: the model has begun to write somebody's next turn."""
+PASSAGES_HEAD = "Passages:"
+STOP_WORDS = (HUMAN_TAG, BOT_TAG, f"\n{PASSAGES_HEAD}\n[1] ")
+"""Text that ends a reply: the model has begun to write somebody's next turn, or passages of its own."""
 
 DEFAULT_PREAMBLE = (
     "You are OpenChatKit, a helpful assistant. Answer from the numbered passages and cite their "
@@ -145,7 +146,7 @@ def render_passages(passages: Sequence[PassageText]) -> str:
         title = neutralise_passage(passage.title)
         dated = f"{title} ({passage.date})" if passage.date else title
         lines += [f"[{number}] {dated}", neutralise_passage(passage.text)]
-    return "\n".join(["Passages:", *lines]) if lines else ""
+    return "\n".join([PASSAGES_HEAD, *lines]) if lines else ""
 
 
 def render_turn(human: str, bot: str | None, passages: Sequence[PassageText] = ()) -> str:
