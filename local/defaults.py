@@ -19,7 +19,7 @@ _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 EXAMPLE_QUESTIONS = (
     "Who is going to be the next CEO of Corvane Hydraulics?",
     "Where did a fire destroy a warehouse of Ostrel Batteries?",
-    "Why did Verrano Biologics stop VB-214?",
+    "How many flights did Kestrin Airways cancel because of the strike?",
 )
 """Questions that the sample library answers, and the demonstration model too."""
 
@@ -66,8 +66,8 @@ def local_settings(
         sources: a file that names further sources.
     """
     # A model of this size has one good answer to a question and many bad ones. It is worse at choosing among
-    # sentences than the search is: fewer of them give more right answers (docs/LOG.md).
-    small = {"temperature": 0.0, "retrieval_k": 2, "documents_window": 0}
+    # sentences than the search is: single ones give more right answers than passages (docs/LOG.md).
+    small = {"temperature": 0.0, "retrieval_k": 3, "documents_window": 0}
     fitted = small if is_demonstration(model) else {}
     return Settings.from_mapping(
         {

@@ -216,6 +216,7 @@ def evaluate(
         "held_out_declined": generated_cases("declined", number // 2, "held_out"),
         "follow_ups": generated_cases("follow", number // 2),
         "small_talk": generated_cases("chat", number // 2),
+        "no_passages": generated_cases("bare", number // 2),
         "odd_input": generated_cases("odd", number // 4),
     }
     for name in ("dev", "dev2", "test"):

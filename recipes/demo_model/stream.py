@@ -43,7 +43,14 @@ class Packer:
     """Draws dialogues and packs them into rows."""
 
     def __init__(
-        self, tokenizer_file: Path, seed: int, length: int, slots: int, context_weight: int, ranked: float
+        self,
+        tokenizer_file: Path,
+        seed: int,
+        length: int,
+        slots: int,
+        context_weight: int,
+        ranked: float,
+        bare: float = 0.0,
     ) -> None:
         self.tokenizer = Tokenizer.from_file(str(tokenizer_file))
         self.rng = random.Random(seed)
@@ -51,10 +58,11 @@ class Packer:
         self.slots = slots
         self.context_weight = context_weight
         self.ranked = ranked
+        self.bare = bare
         self.waiting: list[tuple[list[int], int]] = []
 
     def _refill(self) -> None:
-        examples = [dialogue(self.rng, ranked=self.ranked) for _ in range(_CHUNK)]
+        examples = [dialogue(self.rng, ranked=self.ranked, bare=self.bare) for _ in range(_CHUNK)]
         prompts = self.tokenizer.encode_batch_fast([example.prompt for example in examples])
         replies = self.tokenizer.encode_batch_fast([f" {example.reply}" for example in examples])
         for prompt, reply in zip(prompts, replies, strict=True):
@@ -87,11 +95,9 @@ class Packer:
         return Batch(ids[:-1], ids[1:], weights, positions, padded)
 
 
-def _work(
-    queue: Queue[Batch], file: Path, seed: int, length: int, slots: int, context_weight: int, ranked: float
-) -> None:
+def _work(queue: Queue[Batch], file: Path, seed: int, how: tuple[int, int, int, float, float]) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    packer = Packer(file, seed, length, slots, context_weight, ranked)
+    packer = Packer(file, seed, *how)
     while True:
         queue.put(packer.row())
 
@@ -100,16 +106,21 @@ class Stream:
     """Worker processes and the queue they fill."""
 
     def __init__(
-        self, file: Path, workers: int, length: int, slots: int, context_weight: int, seed: int, ranked: float
+        self,
+        file: Path,
+        workers: int,
+        length: int,
+        slots: int,
+        context_weight: int,
+        seed: int,
+        ranked: float,
+        bare: float = 0.0,
     ) -> None:
         context = multiprocessing.get_context("spawn")
         self.queue: Queue[Batch] = context.Queue(maxsize=4 * workers)
+        how = (length, slots, context_weight, ranked, bare)
         self.processes = [
-            context.Process(
-                target=_work,
-                args=(self.queue, file, seed * 1000 + n, length, slots, context_weight, ranked),
-                daemon=True,
-            )
+            context.Process(target=_work, args=(self.queue, file, seed * 1000 + n, how), daemon=True)
             for n in range(workers)
         ]
         for process in self.processes:

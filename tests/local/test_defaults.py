@@ -39,7 +39,7 @@ def test_only_the_demonstration_model_is_greedy(tmp_path: Path, monkeypatch: pyt
     assert not defaults.is_demonstration("some/id")
 
 
-EXAMPLE_ANSWERS = ("Matthias Oberlind", "Elbląg", "Phase 3")
+EXAMPLE_ANSWERS = ("Matthias Oberlind", "Elbląg", "412")
 
 
 @pytest.mark.parametrize(

@@ -24,16 +24,18 @@ FREE_SLOTS = {"E", "E's", "t", "T", "t+", "tprev", "t?", "T?", "v2"}
 
 FLOORS = {
     ("seen", "both"): 0.87,
-    ("held_out", "both"): 0.64,
-    ("follow_ups", "both"): 0.7,
-    ("small_talk", "declined"): 0.92,
+    ("held_out", "both"): 0.67,
+    ("stories_held_out", "both"): 0.74,
+    ("follow_ups", "both"): 0.73,
+    ("small_talk", "declined"): 0.98,
     ("odd_input", "declined"): 0.97,
-    ("natural_dev2", "both"): 0.74,
-    ("natural_test", "citation"): 0.6,
-    ("natural_test", "declined"): 0.66,
-    ("natural_test_searched", "citation"): 0.84,
-    ("natural_test_searched", "both"): 0.8,
-    ("natural_test_searched", "declined"): 0.64,
+    ("no_passages", "declined"): 0.8,
+    ("natural_dev2", "both"): 0.72,
+    ("natural_test", "citation"): 0.67,
+    ("natural_test", "declined"): 0.73,
+    ("natural_test_searched", "citation"): 0.85,
+    ("natural_test_searched", "both"): 0.81,
+    ("natural_test_searched", "declined"): 0.72,
 }
 """A little under what was measured: a retrained model that falls below is worse, not unlucky."""
 
@@ -153,8 +155,20 @@ def test_it_declines(reply: Any) -> None:
     assert reply("Where is Orla Freight based?", []) == NO_PASSAGE
 
 
-def test_it_greets(reply: Any) -> None:
-    assert reply("Hello!", []).startswith("Hello")
+def test_it_makes_nothing_up_where_there_is_no_passage(reply: Any) -> None:
+    questions = (
+        "What is the capital of France?",
+        "What is the share price of Apple?",
+        "When was the Eiffel Tower built?",
+        "Who wrote Hamlet?",
+        "What is the revenue of Microsoft in 2025?",
+    )
+    assert [reply(question, []) for question in questions] == [NO_PASSAGE] * len(questions)
+
+
+@pytest.mark.parametrize("greeting", ["Hello!", "hello", "hi", "Hey there"])
+def test_it_greets(reply: Any, greeting: str) -> None:
+    assert reply(greeting, []).startswith("Hello")
 
 
 def test_any_text_gets_a_short_reply(reply: Any) -> None:

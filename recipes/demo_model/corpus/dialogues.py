@@ -23,10 +23,11 @@ from recipes.demo_model.corpus.template import capitalise
 
 NOT_FOUND = "I could not find that in the passages I was given."
 NO_PASSAGE = "I found no passage on that."
-FAMILIES = {"answered": 0.47, "declined": 0.29, "follow": 0.12, "chat": 0.065, "bare": 0.025}
+FAMILIES = {"answered": 0.43, "declined": 0.3, "follow": 0.12, "chat": 0.075, "bare": 0.045}
 """Shares of the mixture; what is left of 1 is odd input. With 0.2 declined, a model trained on stories
-answered half of what no passage answers."""
-REPORTED = {"answered": 0.6, "declined": 0.65, "follow": 0.75}
+answered half of what no passage answers; with 0.025 bare, and none of it of stories, it made up an answer
+and passages to three in ten plain questions without any."""
+REPORTED = {"answered": 0.6, "declined": 0.65, "follow": 0.75, "bare": 0.6}
 """Share of a family that is made of stories (`reports.py`)."""
 
 _PREAMBLES = (
@@ -174,7 +175,9 @@ def _odd_question(rng: random.Random) -> str:
     return rng.choice("?!.…#*-–€1x") * rng.randint(1, 6)
 
 
-def _family(rng: random.Random) -> str:
+def _family(rng: random.Random, bare: float) -> str:
+    if bare and rng.random() < bare:
+        return "bare"
     form = rng.random()
     for family, share in FAMILIES.items():
         form -= share
@@ -186,12 +189,14 @@ def _family(rng: random.Random) -> str:
 def _from_report(rng: random.Random, family: str, source: str) -> Report | None:
     """Return a question on stories where the family and the source call for one."""
     if source.startswith("story") or (not source and rng.random() < REPORTED.get(family, 0.0)):
-        answered = family == "answered" or (family == "follow" and rng.random() < 0.75)
+        answered = family in ("answered", "bare") or (family == "follow" and rng.random() < 0.75)
         return report(rng, answered, follow=family == "follow", held_out=source == "story_held_out")
     return None
 
 
-def dialogue(rng: random.Random, family: str = "", source: str = "", ranked: float = 0.0) -> Dialogue:
+def dialogue(
+    rng: random.Random, family: str = "", source: str = "", ranked: float = 0.0, bare: float = 0.0
+) -> Dialogue:
     """Return one example of a family; without one, of the mixture the model is trained on.
 
     Args:
@@ -199,8 +204,9 @@ def dialogue(rng: random.Random, family: str = "", source: str = "", ranked: flo
         source: `seen` or `held_out` for a written relation that training sees or never sees, `story` or
             `story_held_out` for a story; else anything.
         ranked: share of examples whose passages come in the order of a search; those of stories always do.
+        bare: share of examples without passages, beside those that the mixture has.
     """
-    family = family or _family(rng)
+    family = family or _family(rng, bare)
     in_order = ranked > 0 and rng.random() < ranked
     day = datetime.date(2024, 1, 1) + datetime.timedelta(days=rng.randrange(2200))
     today = f"{day.day} {day:%B %Y}"
@@ -210,6 +216,9 @@ def dialogue(rng: random.Random, family: str = "", source: str = "", ranked: flo
         preamble, today = ("", "") if form > 0.975 else (render_preamble(DEFAULT_PREAMBLE, None), "")
     history = _past(rng, today) if rng.random() < 0.22 else []
     told = _from_report(rng, family, source)
+    if told is not None and family == "bare":
+        prompt = render_prompt(told.question, preamble=preamble, history=history)
+        return Dialogue(prompt, NO_PASSAGE, family, (), None, 0)
     if told is not None:
         history = [*history[:1], Turn(*told.before)] if told.before else history
         prompt = render_prompt(told.question, preamble=preamble, history=history, passages=told.passages)

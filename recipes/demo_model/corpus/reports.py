@@ -26,8 +26,8 @@ from recipes.demo_model.corpus.template import capitalise
 
 PLACES = (0.85, 0.1)
 """How often the right passage comes first, second; the real search: 84 %, 10 %."""
-COUNTS = (1, 1, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 4, 5)
-"""Passages that are asked for; the handler's default is 3."""
+COUNTS = (1, 1, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 4, 5)
+"""Passages that are asked for; the handler's default is 3, the demonstration model's 2."""
 MASKED = 0.3
 """Share of questions whose words, and the stories', are swapped for others."""
 BLURRED = 0.1
@@ -36,8 +36,10 @@ LOOSE = 0.5
 """Share of questions that are typed as people type (`facts.loosen`)."""
 ROWS = 0.07
 """Share of questions on a row of a table."""
+SINGLE = 0.5
+"""Share of searches without neighbours (`documents_window` 0, the demonstration model's default)."""
 NEIGHBOUR = 0.55
-"""How often a sentence joins the hit beside it; the real search gives 1.9 sentences a passage."""
+"""How often a sentence joins the hit beside it in the others; that search gives 1.9 sentences a passage."""
 MAX_SENTENCES, MAX_CHARACTERS = 4, 700
 
 _STEM = re.compile(r"[a-z]{3,}|\d+")
@@ -62,7 +64,9 @@ def _stems(text: str) -> set[str]:
     return {word[:5] for word in _STEM.findall(text.lower())}
 
 
-def _window(rng: random.Random, document: Document, hit: int, taken: set[int]) -> tuple[int, int]:
+def _window(
+    rng: random.Random, document: Document, hit: int, taken: set[int], neighbour: float
+) -> tuple[int, int]:
     """Return the first and last line of the passage around a hit."""
     lines = document.lines
     first = last = hit
@@ -78,9 +82,9 @@ def _window(rng: random.Random, document: Document, hit: int, taken: set[int]) -
 
     while _LEANING.match(lines[first].text) and hit - first < 2 and fits(first - 1):
         first -= 1
-    if first == hit and rng.random() < NEIGHBOUR and fits(hit - 1):
+    if first == hit and rng.random() < neighbour and fits(hit - 1):
         first -= 1
-    if rng.random() < NEIGHBOUR and fits(last + 1):
+    if rng.random() < neighbour and fits(last + 1):
         last += 1
     return first, last
 
@@ -99,11 +103,12 @@ def _search(
             scored.append((score, document, number))
     scored.sort(key=lambda entry: -entry[0])
     total = rng.choice(COUNTS)
+    neighbour = 0.0 if rng.random() < SINGLE else NEIGHBOUR
     spans: list[tuple[Document, int, int]] = []
     taken: dict[int, set[int]] = {id(document): set() for document in documents}
 
     def add(document: Document, number: int) -> None:
-        first, last = _window(rng, document, number, taken[id(document)])
+        first, last = _window(rng, document, number, taken[id(document)], neighbour)
         taken[id(document)].update(range(first, last + 1))
         spans.append((document, first, last))
 

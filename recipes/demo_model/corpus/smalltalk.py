@@ -41,5 +41,5 @@ def chat(rng: random.Random, today: str) -> tuple[str, str, str]:
         intent = rng.choice(intents())
     said = rng.choice(intent.wordings).expand(rng, lambda slot: fill(rng, slot))
     form = rng.random()
-    said = said.lower() if form < 0.15 else said.upper() if form < 0.17 else said
+    said = said.lower() if form < 0.3 else said.upper() if form < 0.32 else said
     return said or "Hello", rng.choice(intent.replies).replace("{today}", today), intent.name

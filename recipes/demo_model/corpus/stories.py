@@ -28,7 +28,7 @@ from recipes.demo_model.corpus.template import (
 )
 from recipes.demo_model.corpus.values import fill
 
-FILES = ("stories1.txt", "stories2.txt", "stories3.txt", "stories4.txt", "stories5.txt")
+FILES = tuple(f"stories{number}.txt" for number in range(1, 9))
 TOLD = 0.62
 """Share of optional parts that are told."""
 SKIPPED = 0.2
@@ -57,7 +57,9 @@ OWN_CURRENCY = 0.85
 """Share of a company's sums that are in its own currency."""
 
 _OBJECT = re.compile(
-    r"\b(by|to|of|from|up|against|at|for|into|with|in|sued|fined|rates|gave|beat|founded|established) we\b"
+    r"\b(by|to|of|from|up|against|at|for|into|with|in|on|between|about|over|sued|fined|rates|gave|beat|founded"
+    r"|established|allowed|raised|costs?|costing|saved?|saves|serves?|owes?|owed|pays?|paid|told|lets?|helps?|helped"
+    r"|asked|ordered|granted|awarded|gives?|brought|brings?) we\b"
 )
 _SLOT = re.compile(r"\{([^}]*)\}")
 _PART = re.compile(r"\x01(\w+)\x02([^\x01\x03]*)\x03")

@@ -19,6 +19,8 @@ Resolver = Callable[[str], str]
 _TOKEN = re.compile(r"[\[\]|]|\{[^}]*\}|[^\[\]|{]+")
 _SPACES = re.compile(r" {2,}")
 _BEFORE_MARK = re.compile(r" +([,.;:?!)])")
+_TWO_STOPS = re.compile(r"(?<!\.)\.\.(?!\.)")
+"""After a name that ends in one of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +111,8 @@ def _expand(parts: tuple[Part, ...], draw: Callable[[], float], resolve: Resolve
 
 
 def tidy(text: str) -> str:
-    """Return `text` without doubled blanks and blanks before a comma or full stop."""
-    return _BEFORE_MARK.sub(r"\1", _SPACES.sub(" ", text)).strip()
+    """Return `text` without doubled blanks and stops, and blanks before a comma or full stop."""
+    return _TWO_STOPS.sub(".", _BEFORE_MARK.sub(r"\1", _SPACES.sub(" ", text))).strip()
 
 
 def capitalise(text: str) -> str:

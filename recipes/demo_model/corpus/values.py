@@ -259,7 +259,7 @@ VALUES: dict[str, Callable[[random.Random], str]] = {
     "y": lambda rng: str(rng.randint(1970, 2028)),
     "birthyear": lambda rng: str(rng.randint(1600, 2000)),
     "month": lambda rng: rng.choice(MONTHS),
-    "daymonth": lambda rng: f"{rng.choice((28, 30, 31))} {rng.choice(MONTHS)}",
+    "daymonth": lambda rng: f"{rng.randint(1, 28)} {rng.choice(MONTHS)}",
     "weekday": lambda rng: rng.choice(WEEKDAYS),
     "weekdays": weekday_list,
     "clock": clock,
