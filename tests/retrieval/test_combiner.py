@@ -90,3 +90,28 @@ def test_alone_nobody_waits(callers: int) -> None:
     for _ in range(callers):
         combiner(["x"])
     assert len(slow.batches) == callers
+
+
+def test_a_thread_that_is_ended_in_its_midst_leaves_the_others_theirs() -> None:
+    begun, go = threading.Event(), threading.Event()
+    ended = []
+
+    def compute(texts: Sequence[str]) -> Embedding:
+        begun.set()
+        assert go.wait(10)
+        if len(texts) > 1 and not ended:
+            ended.append(texts)
+            raise SystemExit
+        return np.ones((len(texts), 1), dtype=np.float32)
+
+    combiner = Combiner(compute, most=8)
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(combiner, ["first"])
+        assert begun.wait(10)
+        others = [pool.submit(combiner, [f"other {number}"]) for number in range(2)]
+        while len(combiner._waiting) < 2:
+            time.sleep(0.001)
+        go.set()
+        assert first.result(10).shape == (1, 1)
+        outcomes = [type(each.exception(10)) for each in others]
+    assert sorted(kind.__name__ for kind in outcomes) == ["NoneType", "SystemExit"]

@@ -55,7 +55,8 @@ class Combiner:
     def _take(self, mine: _Call) -> list[_Call]:
         """Return one's own call and others, oldest first, as far as there is room."""
         with self._list:
-            self._waiting.remove(mine)
+            if mine in self._waiting:  # not there if the thread that had taken it was ended in its midst
+                self._waiting.remove(mine)
             taken, room = [mine], self._most - len(mine.texts)
             while self._waiting and len(self._waiting[0].texts) <= room:
                 taken.append(self._waiting.pop(0))
