@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from openchatkit.moderation.glossary import LANGUAGES
 from openchatkit.moderation.labels import HARMFUL, LABELS, verdict_from_scores
 from openchatkit.moderation.policy import DEFAULT_POLICY, ModerationPolicy
 from openchatkit.ports import Verdict
@@ -262,8 +263,8 @@ class TestReplies:
         own = self.replies(de={"input": {"self_harm": "nicht allein"}})
         assert own.decide(self.BAD, "input", self.GERMAN).reply == "no"
 
-    @pytest.mark.parametrize("language", ["de", "fr", "es", "it", "pt", "nl"])
-    def test_the_default_policy_speaks_the_languages_of_the_columns(self, language: str) -> None:
+    @pytest.mark.parametrize("language", LANGUAGES)
+    def test_the_default_policy_speaks_every_language_that_the_judge_reads(self, language: str) -> None:
         default = ModerationPolicy.load().replies
         for direction in ("input", "output"):
             own = default.choose(direction, ["default"], language)
