@@ -94,7 +94,7 @@ def test_alone_nobody_waits(callers: int) -> None:
 
 def test_a_thread_that_is_ended_in_its_midst_leaves_the_others_theirs() -> None:
     begun, go = threading.Event(), threading.Event()
-    ended = []
+    ended: list[Sequence[str]] = []
 
     def compute(texts: Sequence[str]) -> Embedding:
         begun.set()
