@@ -92,7 +92,7 @@ def test_parameters_come_from_the_request_then_the_settings() -> None:
     model = chat(QueuedEngine(), temperature=0.3, top_k=7, max_new_tokens=99)
     given_ = model.sampling_parameters(Parameters(temperature=0.0, stop=["END"], seed=3))
     assert (given_.temperature, given_.top_k, given_.max_new_tokens) == (0.0, 7, 99)
-    assert given_.stop == ("<human>:", "<bot>:", "END")
+    assert given_.stop == ("<human>:", "<bot>:", "\nPassages:\n[1] ", "END")
     assert given_.seed == 3
     assert model.sampling_parameters(Parameters(do_sample=False)).temperature == 0.0
 

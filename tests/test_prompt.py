@@ -215,3 +215,11 @@ def test_messages_for_a_chat_template() -> None:
     assert [message["role"] for message in messages] == ["system", "user", "assistant", "user"]
     assert messages[-1]["content"].startswith("Passages:\n[1] Report 1")
     assert messages[-1]["content"].endswith("\n\nq (bot): x")
+
+
+def test_a_block_of_passages_in_a_reply_would_meet_a_stop_word() -> None:
+    block = prompt.render_passages([passage()])
+    assert any(f"An answer. [1]\n{block}".find(word) == len("An answer. [1]") for word in prompt.STOP_WORDS)
+    # A reply that only speaks of passages, or lists some without our form, is left alone.
+    for spoken in ("Passages: two", "See\nPassages:\nnone", "[1] and [2]"):
+        assert not any(word in spoken for word in prompt.STOP_WORDS)

@@ -10,7 +10,7 @@ from typing import cast
 
 import pytest
 
-from local.defaults import DEMO_MODEL, LIBRARY, local_settings
+from local.defaults import DEMO_MODEL, local_settings
 from local.host import create_app
 from openchatkit.build import build_service
 from openchatkit.invocations import Answer, Invocations, StreamedAnswer
@@ -75,11 +75,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def live_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveHost]:
-    """The real chatbot as `build` composes it, on the demonstration model and some of the library."""
+    """The real chatbot as `build` composes it, on the demonstration model and the sample library."""
     data = tmp_path_factory.mktemp("live")
-    companies = ("corvane", "ostrel", "verrano")
-    documents = [path for name in companies for path in sorted(LIBRARY.glob(f"{name}-*.md"))]
-    service = build_service(local_settings(model=str(DEMO_MODEL), documents=documents, data=data))
+    service = build_service(local_settings(model=str(DEMO_MODEL), documents=(), data=data))
     with serving(create_app(Invocations(service))) as live:
         yield live
     asyncio.run(service.close())
