@@ -57,7 +57,6 @@ class WikipediaIndex:
         encoder: PoolingEncoder,
         *,
         listed: VectorIndex | None = None,
-        rows: FlatRows | None = None,
     ) -> None:
         """Join an index and its table.
 
@@ -66,7 +65,6 @@ class WikipediaIndex:
             table: the sentences.
             encoder: the one that made the vectors.
             listed: a faster way to the same vectors; None: the index is searched itself.
-            rows: the vectors, to be read without mapping them; None: the index gives them back.
 
         Raises:
             ValueError: they do not have one row for each vector, or the encoder is another one.
@@ -81,7 +79,6 @@ class WikipediaIndex:
         self._table = table
         self._encoder = encoder
         self._keeps_vectors = keeps_vectors(index)
-        self._rows = rows
 
     @classmethod
     def load(
@@ -101,13 +98,13 @@ class WikipediaIndex:
         index = map_index(prepared.index)
         if nprobe is not None:
             faiss.ParameterSpace().set_index_parameter(index, "nprobe", nprobe)
-        listed, rows = None, None
+        listed = None
         if prepared.lists is not None:
             # Without lists a search reads every vector, and mapping them is the right thing.
             rows = FlatRows.of(prepared.index, index)
             read = None if rows is None else rows.read
             listed = VectorIndex.over(index, prepared.lists.path, prepared.lists.entry, read)
-        return cls(index, SentenceTable(prepared.table), encoder, listed=listed, rows=rows)
+        return cls(index, SentenceTable(prepared.table), encoder, listed=listed)
 
     def search(self, query: str, k: int = 1, w: int = 5, w_th: float = 0.5) -> list[Passage]:
         """Return at most `k` passages, best first. Blocking.
@@ -174,8 +171,8 @@ class WikipediaIndex:
         return found
 
     def _vectors(self, rows: Sequence[int], texts: Sequence[str]) -> Vectors:
-        if self._rows is not None:
-            return self._rows.read(rows)
+        if self._listed is not None:
+            return self._listed.vectors(rows)
         if self._keeps_vectors:
             vectors: Vectors = self._index.reconstruct_batch(np.asarray(rows, dtype=np.int64))
             return vectors
