@@ -53,7 +53,7 @@ RESERVED_OPTIONS = frozenset(
         "moderation_endpoint",
         "moderation_variant",
     }
-    | {"moderation_gpu_memory", "moderation_revision"}
+    | {"moderation_gpu_memory", "moderation_revision", "moderation_quantization"}
     | {"store", "table_name", "create_table"}
 )
 """Settings of the handler that the stacks set."""
@@ -109,12 +109,12 @@ def _degree(settings: DeploySettings, role: Role) -> None:
         )
     if settings.dtype == "bfloat16" and not kind.bfloat16:
         raise ValueError(f"dtype: the {kind.gpu} of {kind.name} does not compute in bfloat16")
-    if role == "chat" and settings.quantization == "fp8" and float(kind.architecture) < FP8_CAPABILITY:
+    if _quantized(settings, role) and float(kind.architecture) < FP8_CAPABILITY:
         raise ValueError(
-            f"quantization: fp8 needs compute capability 8.0, the {kind.gpu} has {kind.architecture}"
+            f"{prefix}quantization: fp8 needs compute capability 8.0, the {kind.gpu} has {kind.architecture}"
         )
-    if settings.quantization == "fp8" and settings.engine != "vllm":
-        raise ValueError("quantization: fp8 needs engine=vllm")
+    if _quantized(settings, role) and settings.engine != "vllm":
+        raise ValueError(f"{prefix}quantization: fp8 needs engine=vllm")
 
 
 def _memory(settings: DeploySettings, role: Role) -> None:
@@ -129,8 +129,7 @@ def _memory(settings: DeploySettings, role: Role) -> None:
                 f"{facts.context} tokens"
             )
         tokens = settings.max_model_len
-    quantized = role == "chat" and settings.quantization == "fp8"
-    weights = facts.weight_bytes(1 if quantized else BYTES_PER_VALUE) / settings.degree(role)
+    weights = facts.weight_bytes(1 if _quantized(settings, role) else BYTES_PER_VALUE) / settings.degree(role)
     cache = facts.cache_bytes_per_token(BYTES_PER_VALUE) * tokens * RESERVED_SEQUENCES / settings.degree(role)
     needed = weights + cache + ENGINE_OVERHEAD_BYTES
     share = settings.utilization(role)
@@ -145,6 +144,10 @@ def _memory(settings: DeploySettings, role: Role) -> None:
             f"{settings.degree(role)} GPU(s), {share:.0%} of a {kind.gpu} of "
             f"{kind.name} is {kind.memory_gib * share:.1f} GiB"
         )
+
+
+def _quantized(settings: DeploySettings, role: Role) -> bool:
+    return (settings.quantization if role == "chat" else settings.moderation_quantization) == "fp8"
 
 
 def _instances(settings: DeploySettings, role: Role) -> None:

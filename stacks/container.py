@@ -79,6 +79,7 @@ def _chat(settings: DeploySettings, around: Surroundings) -> dict[str, str]:
             together = settings.utilization("chat") + settings.utilization("moderation")
             options["gpu_memory_utilization"] = f"{together:.4g}"
             options["ock_moderation_gpu_memory"] = str(settings.utilization("moderation"))
+        options |= _quantization(settings)
     return options
 
 
@@ -87,7 +88,14 @@ def _moderation(settings: DeploySettings, around: Surroundings) -> dict[str, str
         **{f"ock_{name}": value for name, value in settings.moderation_options.items()},
         **_engine(settings, "moderation"),
         "model_id": around.weights["moderation"],
+        **_quantization(settings),
     }
+
+
+def _quantization(settings: DeploySettings) -> dict[str, str]:
+    """Return the judge's option, for the container that it is in."""
+    chosen = settings.moderation_quantization
+    return {} if chosen == "none" else {"ock_moderation_quantization": chosen}
 
 
 def _engine(settings: DeploySettings, role: Role) -> dict[str, str]:

@@ -129,6 +129,9 @@ class DeploySettings(BaseModel):
     dtype: Literal["float16", "bfloat16"] = "float16"
     quantization: Literal["none", "fp8"] = "none"
     """Of the chat model's weights; `fp8` halves them. GPUs from compute capability 8.0 on."""
+    moderation_quantization: Literal["none", "fp8"] = "none"
+    """The same of the moderation model's; where `placement` is `colocated` it leaves the chat model more of
+    the GPUs' time as well."""
     max_model_len: Annotated[int | None, Field(ge=128), BeforeValidator(_absent_if_empty)] = None
     """Tokens of prompt and reply together; None: what the model was trained for."""
     tensor_parallel_degree: Degree = None

@@ -57,7 +57,13 @@ def test_the_role_moderation_needs_no_chat_model() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("max_model_len", "1024"), ("quantization", "fp8"), ("speculation", "ngram")]
+    ("name", "value"),
+    [
+        ("max_model_len", "1024"),
+        ("quantization", "fp8"),
+        ("speculation", "ngram"),
+        ("moderation_quantization", "fp8"),
+    ],
 )
 def test_what_only_vllm_has_is_refused_for_another_engine(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=f"{name}: only the engine vllm"):

@@ -29,7 +29,7 @@ from bench.gpu import parts
 from bench.gpu.figures import Recorder, plot, tables, targets
 
 ON_ONE_PAIR = ("vllm", "turn", "conversation")
-PARTS = ("roofline", "seed", *ON_ONE_PAIR, "fp8", "ngram")
+PARTS = ("roofline", "seed", "judge", *ON_ONE_PAIR, "fp8", "ngram")
 THREADS = 4
 """Of the sentence encoder; vLLM's processes and the event loop want their cores."""
 
@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="a PNG of tokens/s, where matplotlib is installed")
     parser.add_argument("--clients", type=int, nargs="+", help="instead of 1 16 64 256")
     parser.add_argument("--lengths", type=int, nargs="*", help="tokens of further prompts, not 256 1536")
+    parser.add_argument("--judge", choices=("fp16", "fp8"), default="fp16", help="the judge's weights")
     parser.add_argument("--folder", type=Path, help="of configurations: compiled graphs are found again")
     parser.add_argument("--quick", action="store_true", help="1 and 64 clients, fewer requests")
     parser.add_argument(
@@ -59,6 +60,8 @@ def main() -> None:
     if options.clients:
         scale = replace(scale, clients=tuple(options.clients))
     scale = replace(scale, folder=options.folder)
+    if options.judge == "fp8" and scale.device == "cuda":
+        scale = replace(scale, judge_quantization="fp8")
     if options.lengths is not None:
         scale = replace(scale, other_prompts=tuple(options.lengths))
     logging.getLogger("openchatkit").setLevel(logging.ERROR)  # the policy's dry run notes every verdict
@@ -92,7 +95,7 @@ async def measure(wanted: list[str], scale: parts.Scale, record: Recorder) -> li
     steps = [part for part in PARTS if part in wanted and part not in ON_ONE_PAIR[1:]]
     pair = [part for part in ON_ONE_PAIR if part in wanted]
     if pair and pair[0] not in steps:
-        steps = [*(p for p in steps if p in ("roofline", "seed")), pair[0],
+        steps = [*(p for p in steps if p in ("roofline", "seed", "judge")), pair[0],
                  *(p for p in steps if p in ("fp8", "ngram"))]  # fmt: skip
     for part in steps:
         began = time.monotonic()

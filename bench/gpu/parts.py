@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import itertools
 import statistics
 import tempfile
 import time
@@ -31,12 +32,17 @@ from bench.gpu.shapes import CHAT, JUDGE, ROOT, TINY_CHAT, TINY_JUDGE, Shape, Te
 from bench.gpu.tiled import write_tiled
 from bench.gpu.turns import RandomLibrary, WholeTurns, minilm, query_cost, whole_turns
 from openchatkit import prompt as prompts
+from openchatkit.moderation.label_scorer import FRAME_LABELS, frame
 from openchatkit.ports import Engine, SamplingParameters
 
+IN_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
+"""Where SQLite's file is: how long a disk takes for a commit is its own affair."""
 DEMO_MODEL = ROOT / "local" / "demo_model"
 MOST_REQUESTS = 512
 CHAT_SHARE, JUDGE_SHARE = 0.62, 0.25
 PROMPT = 512
+JUDGED_WORDS = 20
+JUDGED_TOGETHER = (1, 8, 64)
 QUOTED_TOKENS = 128
 """At most; the model ends its answers by itself."""
 TURNS = 8
@@ -57,6 +63,8 @@ class Scale:
     rounds: int
     """Requests of each client, where there are many; one client alone has `single`."""
     single: int
+    warm_up: int
+    """Clients that ask once before anything is measured."""
     reply_tokens: int
     vectors: int
     copy_bytes: int
@@ -65,9 +73,12 @@ class Scale:
     conversations: int
     quoted: int
     """Questions whose answers quote a passage."""
+    judged: int
+    """How often judgements are asked for together."""
     device: str
     compiled: bool
     dtype: Literal["float16", "float32"]
+    judge_quantization: Literal["fp8"] | None = None
     folder: Path | None = None
     """Of the models' configurations; vLLM finds what it compiled for them again where it stays the same."""
 
@@ -88,6 +99,7 @@ FULL = Scale(
     other_prompts=(256, 1536),
     rounds=3,
     single=6,
+    warm_up=64,
     reply_tokens=128,
     vectors=1_000_000,
     copy_bytes=1 << 32,
@@ -95,6 +107,7 @@ FULL = Scale(
     tiled_layers=28,
     conversations=2,
     quoted=12,
+    judged=15,
     device="cuda",
     compiled=True,
     dtype="float16",
@@ -108,6 +121,7 @@ DRY = Scale(
     other_prompts=(256, 1536),
     rounds=1,
     single=2,
+    warm_up=2,
     reply_tokens=24,
     vectors=2_000,
     copy_bytes=1 << 20,
@@ -115,6 +129,7 @@ DRY = Scale(
     tiled_layers=11,
     conversations=1,
     quoted=2,
+    judged=3,
     device="cpu",
     compiled=False,
     dtype="float32",
@@ -197,6 +212,30 @@ async def fp8(scale: Scale, record: Recorder) -> None:
         await _turns(scale, record, "fp8", loaded.turns, clients, ())
 
 
+async def judge(scale: Scale, record: Recorder) -> None:
+    """The judge with the GPU to itself: how long judgements take that are asked for at the same time."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = (scale.folder or Path(temporary)) / "judge"
+        plan = replace(scale.plan(JUDGE_SHARE), quantization=scale.judge_quantization)
+        async with opened(lambda: make_engine(scale.judge, folder, plan)) as engine:
+            numbers = itertools.count()
+
+            async def judged() -> None:
+                prompt = frame(Texts(next(numbers)).words(JUDGED_WORDS))
+                await engine.score(prompt, [f" {label}" for label in FRAME_LABELS])
+
+            for together in JUDGED_TOGETHER:
+                walls = []
+                for _ in range(scale.judged):
+                    began = time.perf_counter()
+                    await asyncio.gather(*(judged() for _ in range(together)))
+                    walls.append(time.perf_counter() - began)
+                # The first ones compile kernels.
+                record.add(
+                    "judge", "alone", together=together, wall_p50_s=quantile(walls[len(walls) // 3 :], 0.5)
+                )
+
+
 async def ngram(scale: Scale, record: Recorder) -> None:
     """Answers that quote their passages, with and without speculation, one client, greedy."""
     with tempfile.TemporaryDirectory() as folder:
@@ -232,6 +271,7 @@ async def _models(
     """Load the chat model, and with `judge` all that a whole turn needs."""
     async with contextlib.AsyncExitStack() as stack:
         temporary = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        kept = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=IN_MEMORY)))
         folder = scale.folder or temporary
         # Models load in processes of their own: the index is made beside them.
         indexing = asyncio.create_task(asyncio.to_thread(_timed_library, scale.vectors)) if judge else None
@@ -246,8 +286,9 @@ async def _models(
             yield _Loaded(chat, tokenizer, None)
             return
         began = time.monotonic()
+        judge_plan = replace(scale.plan(JUDGE_SHARE), quantization=scale.judge_quantization)
         judging = await stack.enter_async_context(
-            opened(lambda: make_engine(scale.judge, folder / "judge", scale.plan(JUDGE_SHARE)))
+            opened(lambda: make_engine(scale.judge, folder / "judge", judge_plan))
         )
         record.say(f"the judge took {time.monotonic() - began:.0f} s to load; {_room(judging)}")
         library, build_s = await indexing
@@ -255,7 +296,7 @@ async def _models(
         encode, search = await asyncio.to_thread(query_cost, encoder, library)
         record.add("retrieval", f"{scale.vectors} vectors", build_s=build_s, encode_s=encode, search_s=search)
         turns = await stack.enter_async_context(
-            whole_turns(chat, judging, temporary, library, encoder, scale.reply_tokens)
+            whole_turns(chat, judging, kept, library, encoder, scale.reply_tokens)
         )
         yield _Loaded(chat, tokenizer, turns)
 
@@ -275,14 +316,16 @@ async def _alone(
 ) -> None:
     alone = Alone(loaded.chat, loaded.tokenizer, scale.backend, scale.reply_tokens)
 
-    async def run(number_of: int, prompt: int, salt: int) -> Load:
+    async def run(number_of: int, prompt: int, salt: int, requests: int | None = None) -> Load:
         made = [
             Texts(salt + number).prompt(prompt, loaded.tokenizer)
-            for number in range(scale.requests(number_of))
+            for number in range(requests or scale.requests(number_of))
         ]
         return await closed_loop(number_of, len(made), lambda number: alone.ask(made[number]))
 
-    await run(1, PROMPT, 10**6)  # warm-up
+    # Some kernels are compiled when a batch first asks for them.
+    for number_of in (1, scale.warm_up):
+        await run(number_of, PROMPT, 10**6 * (1 + number_of), number_of)
     for number_of in clients:
         load = await run(number_of, PROMPT, 1000 * number_of)
         record.add(part, "alone", clients=number_of, prompt=PROMPT, **load.figures())
@@ -300,6 +343,8 @@ async def _turns(
     clients: Sequence[int],
     others: Sequence[int],
 ) -> None:
+    await turns.fit(PROMPT)
+    await closed_loop(scale.warm_up, scale.warm_up, lambda number: turns.ask(10**8 + number))
     for prompt in (PROMPT, *others):
         await turns.fit(prompt)
         for number_of in clients if prompt == PROMPT else clients[:2]:

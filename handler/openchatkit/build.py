@@ -131,9 +131,9 @@ def _build_vllm(settings: Settings, model: str, revision: str | None, *, judge: 
             memory_share=share,
             max_concurrent_requests=settings.max_concurrent_requests,
             prefix_caching=settings.prefix_caching,
-            # A judge is asked for exact likelihoods of short texts: none of these is for it.
+            quantization=settings.moderation_quantization if judge else settings.quantization,
+            # A judge is asked for likelihoods of short texts: none of these is for it.
             max_model_len=None if judge else settings.max_model_len,
-            quantization=None if judge else settings.quantization,
             speculation=None if judge else settings.speculation,
         ),
         on_death=end_process,

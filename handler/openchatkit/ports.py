@@ -96,8 +96,8 @@ class Engine(Protocol):
     async def score(self, prompt: str, choices: Sequence[str]) -> list[float]:
         """Return the probability of each choice as the prompt's continuation.
 
-        Log-likelihoods are divided by the choice's number of tokens, then normalised over the
-        choices: the list sums to one.
+        Log-likelihoods of the tokens that tell a choice from others are divided by their number, then
+        normalised over the choices: the list sums to one.
         """
         ...
 

@@ -109,6 +109,8 @@ class Settings(BaseModel):
     `staging` has put it under."""
     moderation_revision: str | None = None
     """Commit of its hub id, as `revision`."""
+    moderation_quantization: Literal["fp8"] | None = None
+    """Of that model's weights, while they load (`vllm`): less memory and time beside a chat model."""
     moderation_endpoint: str | None = None
     """Name of the endpoint of the `remote` judge."""
     moderation_variant: str | None = None
@@ -160,7 +162,7 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _engine_has_its_options(self) -> Settings:
         if self.engine != "vllm":
-            for name in ("max_model_len", "quantization", "speculation"):
+            for name in ("max_model_len", "quantization", "speculation", "moderation_quantization"):
                 if getattr(self, name) is not None:
                     raise ValueError(f"{name}: only the engine vllm has it")
         if self.moderation_gpu_memory >= self.gpu_memory_utilization:

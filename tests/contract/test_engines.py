@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from openchatkit.engines.transformers_engine import TransformersEngine
 from openchatkit.errors import EngineFailed
 from openchatkit.ports import Chunk, Engine, SamplingParameters
-from tests.engines.models import parameters, tiny_model, tiny_tokenizer
+from tests.engines.models import choice_probabilities, parameters, tiny_model, tiny_tokenizer
 
 PROMPT = "<human>: What did the company earn?\n<bot>:"
 PROMPTS = [
@@ -194,6 +194,15 @@ async def test_what_the_model_says_scores_best(engine: Engine) -> None:
     assert max(scores) == scores[1]
 
 
+async def test_scores_do_not_depend_on_what_else_is_scored(engine: Engine) -> None:
+    prompts = [f"{number}. {PROMPT}" for number in range(6)]
+    choices = [" possibly needs caution", " needs caution", " needs intervention"]
+    alone = [await engine.score(prompt, choices) for prompt in prompts]
+    together = await asyncio.gather(*(engine.score(prompt, choices) for prompt in prompts))
+    for one, among in zip(alone, together, strict=True):
+        assert among == pytest.approx(one, rel=5e-3)
+
+
 async def test_score_runs_beside_replies(engine: Engine) -> None:
     running = asyncio.create_task(reply(engine, PROMPT, parameters(max_new_tokens=400), "long"))
     await asyncio.sleep(0.05)
@@ -227,17 +236,18 @@ async def test_greedy_replies_are_those_of_generate(engine: Engine, name: str) -
 
 async def test_scores_are_mean_log_likelihoods(engine: Engine, name: str) -> None:
     model, tokenizer = model_of(name), tiny_tokenizer()
-    prompt, choices = f"First line\n{PROMPT}", [" casual", " needs caution", " needs intervention", "[1]"]
-    before = tokenizer(prompt)["input_ids"]
-    means = []
-    for choice in choices:
-        after = tokenizer(prompt + choice)["input_ids"][len(before) :]
-        with torch.inference_mode():
-            logits = model(torch.tensor([before + after])).logits[0, len(before) - 1 : -1]
-        likelihoods = torch.log_softmax(logits, dim=-1).gather(-1, torch.tensor(after).unsqueeze(-1))
-        means.append(likelihoods.mean())
-    expected = torch.softmax(torch.stack(means).double(), dim=0).tolist()
-    assert await engine.score(prompt, choices) == pytest.approx(expected, rel=2e-3)
+    prompt = f"First line\n{PROMPT}"
+    choices = [" casual", " possibly needs caution", " needs caution", " needs intervention", "[1]"]
+    expected = choice_probabilities(model, tokenizer, prompt, choices)
+    # On an H200 float32 differs by three in a thousand from the CPU's.
+    assert await engine.score(prompt, choices) == pytest.approx(expected, rel=5e-3)
+
+
+async def test_a_choice_of_one_or_one_that_begins_another_has_a_score(engine: Engine) -> None:
+    assert await engine.score(PROMPT, [" needs caution"]) == [1.0]
+    scores = await engine.score(PROMPT, [" needs", " needs caution", " casual"])
+    assert sum(scores) == pytest.approx(1)
+    assert all(score > 0 for score in scores)
 
 
 async def test_no_log_line_holds_a_text(

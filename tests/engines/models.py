@@ -6,7 +6,7 @@ Not trained: what they say is noise, with many broken characters, but the same n
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -104,3 +104,25 @@ def before_forward(model: PreTrainedModel, action: Callable[[int], None]) -> Ite
         yield
     finally:
         handle.remove()
+
+
+def choice_probabilities(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompt: str, choices: Sequence[str]
+) -> list[float]:
+    """Return what `Engine.score` has to, from a forward pass a choice."""
+    before = tokenizer(prompt)["input_ids"]
+    tokens = [tokenizer(prompt + choice)["input_ids"][len(before) :] for choice in choices]
+    means = []
+    for mine in tokens:
+        with torch.inference_mode():
+            logits = model(torch.tensor([before + mine])).logits[0, len(before) - 1 : -1]
+        likelihoods = torch.log_softmax(logits, dim=-1).gather(-1, torch.tensor(mine).unsqueeze(-1))
+        telling = [
+            place
+            for place in range(len(mine))
+            if any(
+                other[:place] == mine[:place] and other[: place + 1] != mine[: place + 1] for other in tokens
+            )
+        ]
+        means.append(likelihoods[telling].mean())
+    return torch.softmax(torch.stack(means).double(), dim=0).tolist()

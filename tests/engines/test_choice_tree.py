@@ -3,21 +3,51 @@ from __future__ import annotations
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from openchatkit.engines.choice_tree import ChoiceTree
+from openchatkit.engines.choice_tree import ChoiceTree, Walk
 
 
-def test_shared_beginnings_are_asked_for_once() -> None:
+def test_questions_are_asked_where_choices_part() -> None:
     tree = ChoiceTree([[1], [2, 3], [2, 4, 5], [2, 3, 6]])
-    assert tree.questions == {(): [1, 2], (2,): [3, 4], (2, 3): [6], (2, 4): [5]}
+    assert tree.questions == {(): [1, 2], (2,): [3, 4], (2, 3): [6]}
+    assert tree.partings() == [[0], [0, 1], [0, 1], [0, 1, 2]]
+
+
+def test_tokens_that_follow_of_themselves_are_not_asked_for() -> None:
+    tree = ChoiceTree([[1], [2, 8, 9], [3, 8, 9], [8, 9], [8, 7]])
+    assert tree.questions == {(): [1, 2, 3, 8], (8,): [9, 7]}
+    assert list(tree.walks()) == [Walk((), 8)]
+
+
+def test_one_request_answers_at_most_two_questions() -> None:
+    tree = ChoiceTree([[1, 1], [1, 2], [2, 1], [2, 2, 1], [2, 2, 2]])
+    assert list(tree.walks()) == [Walk((), 1), Walk((2,), 2)]
+    assert list(ChoiceTree([[1, 5, 6], [1, 5, 7], [2]]).walks()) == [Walk((), None), Walk((1, 5), None)]
+
+
+@given(st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=4), min_size=1, max_size=6))
+def test_every_question_is_answered_once(choices: list[list[int]]) -> None:
+    tree = ChoiceTree(choices)
+    answered = [walk.begun for walk in tree.walks()]
+    answered += [(*walk.begun, walk.step) for walk in tree.walks() if walk.step is not None]
+    assert sorted(answered) == sorted(tree.questions)
 
 
 def test_a_choice_of_one_token_needs_one_question() -> None:
     assert list(ChoiceTree([[7], [8]]).questions) == [()]
 
 
+@pytest.mark.parametrize("choices", [[[7, 8]], [[7, 8], [7, 8]]])
+def test_what_is_the_only_choice_needs_no_question(choices: list[list[int]]) -> None:
+    tree = ChoiceTree(choices)
+    assert tree.questions == {}
+    assert tree.probabilities({}) == pytest.approx([1 / len(choices)] * len(choices))
+
+
 def test_probabilities_are_those_of_mean_log_likelihoods() -> None:
-    tree = ChoiceTree([[1], [2, 3], [2, 4]])
+    tree = ChoiceTree([[1], [2, 3, 9], [2, 4]])
     answers = {(): {1: -1.0, 2: -0.5}, (2,): {3: -0.1, 4: -3.5}}
     weights = [math.exp(-1.0), math.exp(-0.3), math.exp(-2.0)]
     assert tree.probabilities(answers) == pytest.approx([weight / sum(weights) for weight in weights])

@@ -18,6 +18,7 @@ from tests.engines.models import (
     ARCHITECTURES,
     VOCABULARY,
     before_forward,
+    choice_probabilities,
     parameters,
     tiny_model,
     tiny_tokenizer,
@@ -341,14 +342,7 @@ async def test_scores_are_the_normalised_likelihoods(make_engine: MakeEngine, ar
     engine, tokenizer, model = make_engine(architecture), tiny_tokenizer(), tiny_model(architecture)
     prompt = LONG_PROMPT[:200]
     choices = [" casual", "s", " needs caution", " possibly needs caution", "売上"]
-    likelihoods = []
-    for choice in choices:
-        start = len(tokenizer(prompt)["input_ids"])
-        tokens = tokenizer(prompt + choice, return_tensors="pt")["input_ids"]
-        with torch.no_grad():
-            scores = torch.log_softmax(model(input_ids=tokens).logits[0, start - 1 : -1], dim=-1)
-        likelihoods.append(scores.gather(1, tokens[0, start:, None]).mean())
-    expected = torch.softmax(torch.stack(likelihoods), dim=0).tolist()
+    expected = choice_probabilities(model, tokenizer, prompt, choices)
     assert await engine.score(prompt, choices) == pytest.approx(expected, rel=1e-3)
 
 

@@ -295,14 +295,21 @@ class TestStream:
         assert judge.seen[0] == "one two three "
 
     async def test_a_sentence_ends_a_window(self) -> None:
-        source = Source(words("A whole sentence. And the next one goes on for a while here"))
+        sentence = f"A whole sentence of {'very ' * 20}many words."
+        source = Source(words(f"{sentence} And the next one goes on for a while here"))
         released = await collect(source, MarkerJudge(), window=50, first=50)
-        assert released[0].text == "A whole sentence."
+        assert released[0].text == sentence
 
     async def test_numbers_and_very_short_sentences_do_not(self) -> None:
         text = "Yes. It grew by 3.5 per cent to 1.204 billion."
         released = await collect(Source(words(text)), MarkerJudge(), window=50, first=50)
         assert released[0].text.strip() == text
+
+    async def test_short_sentences_are_judged_together(self) -> None:
+        source, judge = Source(words("It rose by a tenth in the year. " * 20)), MarkerJudge()
+        released = await collect(source, judge, window=50, first=50)
+        assert all(len(item.text) >= 100 for item in released[:-2])
+        assert len(judge.seen) <= 6
 
     async def test_a_window_keeps_its_last_word_whole(self) -> None:
         source = Source(["in", "vest", "ment ", "port", "foli", "o ", "the", "ory"])
@@ -334,11 +341,44 @@ class TestStream:
             pass
         assert seen[0] >= 15
 
+    async def test_what_the_judge_sees_of_a_long_reply_begins_at_few_places(self) -> None:
+        judge = MarkerJudge()
+        await collect(Source(words("x " * 2000)), judge, window=20, first=20)
+        starts = [len("x " * 20) * (number + 1) - len(seen) for number, seen in enumerate(judge.seen)]
+        assert len(judge.seen) > 50
+        assert len(set(starts)) < len(judge.seen) / 5
+
     async def test_a_slow_judge_makes_larger_windows_not_a_queue(self) -> None:
         judge = MarkerJudge(delays=(200,))
         released = await collect(Source(words("x " * 200)), judge, window=4, first=4)
         assert len(judge.seen) <= 4
         assert "".join(item.text for item in released).split() == ["x"] * 200
+
+    @pytest.mark.parametrize(("limit", "patient"), [(10_000, True), (40, False)])
+    async def test_the_slower_the_judge_the_fewer_windows_end_with_a_sentence(
+        self, limit: int, patient: bool
+    ) -> None:
+        sentence = "word " * 20 + "end. "
+        asked = 0
+
+        async def chunks() -> AsyncGenerator[Chunk]:
+            for _ in range(40):
+                await asyncio.sleep(0.02)
+                yield Chunk(sentence, 21)
+            yield Chunk("", 0, "stop")
+
+        async def judge(text: str) -> Decision:
+            nonlocal asked
+            asked += 1
+            await asyncio.sleep(0.02)
+            return decision("casual")
+
+        released = ""
+        async for item in moderated(chunks(), judge, window_tokens=limit, first_window_tokens=limit):
+            released += item.text
+        assert released == sentence * 40
+        # A sentence comes every 20 ms and is judged in 20 ms: with patience, one of four is waited for.
+        assert (asked <= 15) == patient
 
     async def test_a_block_stops_the_source_at_once(self) -> None:
         source, judge = Source(words(f"fine so far {MARKER} and much more " + "x " * 500)), MarkerJudge()

@@ -11,6 +11,7 @@ from recipes.demo_model.corpus import library
 from recipes.demo_model.corpus.dialogues import NOT_FOUND, dialogue
 from recipes.demo_model.corpus.entities import entity, period
 from recipes.demo_model.corpus.ranking import blur_foreign
+from recipes.demo_model.corpus.relations import articles
 from recipes.demo_model.corpus.reports import MAX_CHARACTERS, MAX_SENTENCES, Report, report
 from recipes.demo_model.corpus.stories import HELD_OUT, Story, Telling, clashes, stories, told
 from recipes.demo_model.corpus.tongues import foreign
@@ -71,6 +72,24 @@ def test_one_story_keeps_its_values() -> None:
     assert {telling.value(rng, "c1") for _ in range(10)} == {telling.value(rng, "c1")}
     assert telling.value(rng, "p1").endswith(telling.value(rng, "p1:last"))
     assert {telling.value(rng, "p1:he") for _ in range(10)} in ({"he"}, {"she"})
+
+
+def test_a_key_names_one_story() -> None:
+    keys = [story.key for story in EVERY]
+    assert len(keys) == len(set(keys))
+
+
+@pytest.mark.parametrize(
+    ("plain", "spoken"),
+    [
+        ("a order, a uninsured loss", "an order, an uninsured loss"),
+        ("a one-off charge by a union", "a one-off charge by a union"),
+        ("A used car in a European city", "A used car in a European city"),
+        ("a only child", "an only child"),
+    ],
+)
+def test_articles_follow_the_sound(plain: str, spoken: str) -> None:
+    assert articles(plain) == spoken
 
 
 def test_stories_that_answer_the_same_are_kept_apart() -> None:

@@ -98,9 +98,11 @@ def test_the_models_are_told_where_everything_is() -> None:
         PLAIN,
         COLOCATED,
         {**PLAIN, "quantization": "fp8", "max_model_len": 1024, "chat_options": '{"retrieval_k": 5}'},
+        {**PLAIN, "moderation_quantization": "fp8"},
+        {**COLOCATED, "moderation_quantization": "fp8"},
         {**PLAIN, "engine": "transformers", "dtype": "bfloat16", "moderation_options": {"heartbeat_s": 20}},
     ],
-    ids=["variants", "colocated", "engine", "options"],
+    ids=["variants", "colocated", "engine", "quantized", "quantized together", "options"],
 )
 def test_the_handler_understands_what_it_is_told(context: Mapping[str, object]) -> None:
     found = synthesize(**context)

@@ -135,6 +135,11 @@ def test_a_bad_value_is_refused_by_the_key_it_came_with(key: str, value: object)
         ({"chat_instance_type": "ml.g4dn.12xlarge", "dtype": "bfloat16"}, "dtype"),
         ({"chat_instance_type": "ml.g4dn.12xlarge", "quantization": "fp8"}, "quantization"),
         ({"quantization": "fp8", "engine": "transformers"}, "quantization"),
+        ({"moderation_quantization": "fp8", "engine": "transformers"}, "moderation_quantization"),
+        (
+            {"moderation_instance_type": "ml.g4dn.2xlarge", "moderation_quantization": "fp8"},
+            "moderation_quantization",
+        ),
         ({"chat_instances_min": 3, "chat_instances_max": 2}, "chat_instances_max"),
         ({"update_policy": "rolling"}, "chat_instances_min"),
         (
@@ -176,6 +181,7 @@ def test_options_that_the_stacks_set_are_refused(option: str) -> None:
             "chat_instance_type": "ml.g4dn.xlarge",
         },
         {"placement": "colocated"},
+        {"placement": "colocated", "moderation_quantization": "fp8"},
         {"update_policy": "rolling", "chat_instances_min": 2, "chat_instances_max": 2}
         | {"moderation_instances_min": 2, "moderation_instances_max": 4},
         {"image": f"{URI}:1.0"},

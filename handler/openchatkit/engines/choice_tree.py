@@ -1,16 +1,27 @@
 """The likelihoods of given continuations, for an engine that tells those of single next tokens.
 
-Choices that begin alike share their beginning, so the tokens of all choices form a tree. Each of its
-inner nodes is one question to the model: given the prompt and the tokens up to here, how likely is
-each of the tokens that follow? The answers of all nodes give every choice's likelihood exactly.
+Choices that begin alike share their beginning, so the tokens of all choices form a tree. Where it
+branches, there is a question to the model: given the prompt and the tokens up to here, how likely is
+each of the tokens that follow? Tokens between branches are the same whatever is meant, so nothing is
+asked about them: `needs`, once `possibly` has been said, tells no label from another.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 Tokens = tuple[int, ...]
+
+
+class Walk(NamedTuple):
+    """Questions that one request answers: it stands at one branching and goes on to the next."""
+
+    begun: Tokens
+    """What was said of a choice before the first question."""
+    step: int | None
+    """The token behind which the second question is asked, None where there is none."""
 
 
 class ChoiceTree:
@@ -23,19 +34,43 @@ class ChoiceTree:
     def __init__(self, choices: Sequence[Sequence[int]]) -> None:
         self._choices = [tuple(choice) for choice in choices]
         following: dict[Tokens, dict[int, None]] = {(): {}}
+        ends: set[Tokens] = set(self._choices)
         for choice in self._choices:
             for place, token in enumerate(choice):
                 following.setdefault(choice[:place], {})[token] = None
         self.questions: dict[Tokens, list[int]] = {
-            begun: list(tokens) for begun, tokens in following.items() if tokens
+            begun: list(tokens)
+            for begun, tokens in following.items()
+            # Where a choice ends and another goes on, they part as well.
+            if len(tokens) + (begun in ends) > 1
         }
         """The tokens that may follow, by what was said of the choice before them; `()` is the first."""
+
+    def walks(self) -> Iterator[Walk]:
+        """Yield requests that answer every question once, as few as go in steps of one token."""
+        open_questions = dict.fromkeys(self.questions)
+        while open_questions:
+            begun = next(iter(open_questions))
+            del open_questions[begun]
+            steps = (token for token in self.questions[begun] if (*begun, token) in open_questions)
+            step = next(steps, None)
+            if step is not None:
+                del open_questions[(*begun, step)]
+            yield Walk(begun, step)
+
+    def partings(self) -> list[list[int]]:
+        """Return for each choice the places of the tokens that tell it from others."""
+        return [
+            [place for place in range(len(choice)) if choice[:place] in self.questions]
+            for choice in self._choices
+        ]
 
     def probabilities(self, answers: Mapping[Tokens, Mapping[int, float]]) -> list[float]:
         """Return the probability of each choice among the choices; they sum to one.
 
-        The log-likelihood of a choice is divided by its number of tokens, so that a long label is
-        not less likely for its length alone (Brown et al. 2020, section 2.4).
+        The log-likelihood of a choice is divided by the number of the tokens that tell it from others,
+        so that no label is less likely for its length alone (Brown et al. 2020, section 2.4, divide by
+        all tokens: the ones that are certain would make a label of several words likelier).
 
         Args:
             answers: for each question the log-probability of each of its tokens.
@@ -44,9 +79,9 @@ class ChoiceTree:
             ValueError: a log-probability is not a number.
         """
         means = []
-        for choice in self._choices:
-            total = sum(answers[choice[:place]][token] for place, token in enumerate(choice))
-            means.append(total / len(choice))
+        for choice, places in zip(self._choices, self.partings(), strict=True):
+            total = sum(answers[choice[:place]][choice[place]] for place in places)
+            means.append(total / max(1, len(places)))
         best = max(means)
         if any(math.isnan(mean) for mean in means) or math.isinf(best):
             raise ValueError("the model's logits are not numbers")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from openchatkit.engines.choice_tree import ChoiceTree
 from openchatkit.engines.forward import CausalModel
 from openchatkit.engines.requests import Prefill
 
@@ -18,8 +19,7 @@ def score_choices(
 ) -> list[float]:
     """Return the probability of each choice among the choices; they sum to one.
 
-    The log-likelihood of a choice is divided by its number of tokens, so that a long label is not
-    less likely for its length alone (Brown et al. 2020, section 2.4).
+    Only tokens that tell one choice from another count; see `ChoiceTree.probabilities`.
 
     Args:
         prefill: the prompt, done. Its cache is used up.
@@ -29,11 +29,14 @@ def score_choices(
     Raises:
         ValueError: the logits hold a NaN.
     """
+    partings = ChoiceTree(choices).partings()
     first = torch.log_softmax(logits[0].float(), dim=-1)
     totals = first[torch.tensor([choice[0] for choice in choices], device=first.device)]
-    if longest := max(len(choice) for choice in choices) - 1:
-        totals = totals + _rest(model, prefill, choices, longest).to(totals.device)
-    lengths = torch.tensor([len(choice) for choice in choices], device=totals.device)
+    # A first token that all choices share tells none from another.
+    totals = totals.masked_fill(torch.tensor([0 not in places for places in partings]).to(totals.device), 0.0)
+    if longest := max((places[-1] for places in partings if places), default=0):
+        totals = totals + _rest(model, prefill, choices, partings, longest).to(totals.device)
+    lengths = torch.tensor([max(1, len(places)) for places in partings], device=totals.device)
     probabilities = torch.softmax((totals / lengths).double(), dim=-1)
     if probabilities.isnan().any():
         raise ValueError("the model's logits are not numbers")
@@ -45,15 +48,19 @@ def _rest(
     model: CausalModel,
     prefill: Prefill,
     choices: Sequence[Sequence[int]],
+    partings: Sequence[Sequence[int]],
     longest: int,
 ) -> torch.Tensor:
-    """Return the log-likelihood of each choice from its second token on, shape `(choices,)`."""
+    """Return the log-likelihood of each choice behind its first token, shape `(choices,)`."""
     # Padding stands to the right, where causal attention hides it from the choice's own tokens.
     inputs = torch.zeros((len(choices), longest), dtype=torch.long)
     targets = torch.full((len(choices), longest), -1)
-    for row, choice in enumerate(choices):
-        inputs[row, : len(choice) - 1] = torch.tensor(choice[:-1])
-        targets[row, : len(choice) - 1] = torch.tensor(choice[1:])
+    for row, (choice, places) in enumerate(zip(choices, partings, strict=True)):
+        read = choice[: min(longest, len(choice))]
+        inputs[row, : len(read)] = torch.tensor(read)
+        for place in places:
+            if place > 0:
+                targets[row, place - 1] = choice[place]
     prefill.cache.batch_repeat_interleave(len(choices))
     positions = torch.arange(prefill.done, prefill.done + longest, device=model.device)
     logits = model(

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 
 from transformers import PreTrainedTokenizerBase
+
+PROMPTS = 64
+"""That are remembered: a prompt is counted when it is made and encoded when it is computed."""
+CONTINUATIONS = 64
+"""That are remembered, each with the line before it."""
 
 
 class HuggingFaceTokenizer:
@@ -14,11 +20,13 @@ class HuggingFaceTokenizer:
         self._tokenizer = tokenizer
         special = {str(token) for token in tokenizer.all_special_tokens}
         special |= {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+        self._prompt = functools.lru_cache(PROMPTS)(self._encode_prompt)
+        self._continuation = functools.lru_cache(CONTINUATIONS)(self._encode_continuation)
         self._special = sorted(filter(None, special), key=len, reverse=True)
 
     def count(self, text: str) -> int:
         """Return the number of tokens of `text`, special tokens that the model adds included."""
-        return len(self.encode(text))
+        return len(self._prompt(text))
 
     def encode(self, text: str) -> list[int]:
         """Return the tokens of a prompt, special tokens that the model adds included.
@@ -26,18 +34,23 @@ class HuggingFaceTokenizer:
         A text that begins with the first special token already, as chat templates write it, gets
         no second one.
         """
+        return list(self._prompt(text))
+
+    def _encode_prompt(self, text: str) -> tuple[int, ...]:
         first = self._tokenizer.bos_token
         add = not (first and text.startswith(str(first)))
         # verbose: no warning for a text beyond the context; the engine refuses it by itself.
-        tokens: list[int] = self._tokenizer(text, add_special_tokens=add, verbose=False)["input_ids"]
-        return tokens
+        return tuple(self._tokenizer(text, add_special_tokens=add, verbose=False)["input_ids"])
 
     def encode_continuation(self, text: str, continuation: str) -> list[int]:
         """Return the tokens that continue the tokens of `text`, without special ones."""
         # No token spans a line's beginning in the vocabularies of the models in question, and the last
-        # line of a long prompt is short: it is encoded instead of the whole, twice for each choice.
-        text = text[text.rfind("\n") + 1 :] or text
-        before, both = self.encode(text), self.encode(text + continuation)
+        # line of a long prompt is short: it is encoded instead of the whole, twice for each choice. The
+        # same few choices follow the same line all the time.
+        return list(self._continuation(text[text.rfind("\n") + 1 :] or text, continuation))
+
+    def _encode_continuation(self, text: str, continuation: str) -> list[int]:
+        before, both = list(self._encode_prompt(text)), list(self._encode_prompt(text + continuation))
         if both[: len(before)] == before:
             return both[len(before) :]
         # A token spans the border, which generation from `text` cannot produce either.

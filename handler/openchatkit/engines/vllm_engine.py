@@ -21,6 +21,7 @@ import logging
 import os
 import re
 import secrets
+from collections import ChainMap
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ from vllm.sampling_params import MAX_LOGPROB_TOKEN_IDS, RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from openchatkit.engines.choice_tree import ChoiceTree, Tokens
+from openchatkit.engines.choice_tree import ChoiceTree, Tokens, Walk
 from openchatkit.engines.detokenizer import REPLACEMENT
 from openchatkit.engines.reply import FinishReason, ReplyAssembler
 from openchatkit.engines.tokenizer import HuggingFaceTokenizer
@@ -100,6 +101,7 @@ class VllmEngine:
         self._context_length: int = engine.vllm_config.model_config.max_model_len
         self._running: dict[str, list[_Running]] = {}
         self._numbers = itertools.count()
+        self._scoring = 0
         self._closed = False
         self._closing = asyncio.Lock()
 
@@ -199,9 +201,11 @@ class VllmEngine:
     async def score(self, prompt: str, choices: Sequence[str]) -> list[float]:
         """Return the probability of each choice; see `ports.Engine.score`.
 
-        Two steps of the model: one computes the prompt and the first tokens of the choices, the other
-        all further tokens at once, on top of the cached prompt. Nothing is computed twice but the
-        end of the prompt that does not fill a block of the cache.
+        A request tells what may follow the prompt and, where choices begin alike, one token further
+        on what may follow there: for the five labels two steps of the model, one of them over the part
+        of the prompt that is not cached. Where others are being scored as well, each question is a
+        request of its own in one and the same step: of the prompt only the last block of the cache is
+        computed again, and a step of a busy model costs far more than that.
 
         Raises:
             EngineFailed, OutOfMemory: the model could not go on.
@@ -214,42 +218,60 @@ class VllmEngine:
             raise EngineFailed("the prompt or a choice is empty")
         tokens = self._checked(tokens, new_tokens=max(map(len, continuations)))
         tree = ChoiceTree(continuations)
-        first, *further = tree.questions.items()
-        answers = dict([await self._answer(tokens, *first)])
-        asking = [asyncio.create_task(self._answer(tokens, *question)) for question in further]
+        self._scoring += 1
         try:
-            answers.update(await asyncio.gather(*asking))
+            if self._scoring > 1:
+                answers = await self._answers(tokens, tree, [Walk(begun, None) for begun in tree.questions])
+            else:
+                walks = list(tree.walks())
+                answers = await self._answers(tokens, tree, walks[:1])
+                answers |= await self._answers(tokens, tree, walks[1:])  # on top of the cached prompt
         finally:
-            for task in asking:
-                task.cancel()
+            self._scoring -= 1
         try:
             return tree.probabilities(answers)
         except ValueError as error:
             raise EngineFailed("the model failed while it scored") from error
 
+    async def _answers(
+        self, prompt: list[int], tree: ChoiceTree, walks: Sequence[Walk]
+    ) -> dict[Tokens, dict[int, float]]:
+        """Return what `_answer` does, of all walks at once."""
+        asking = [asyncio.create_task(self._answer(prompt, tree, walk)) for walk in walks]
+        try:
+            return dict(ChainMap(*await asyncio.gather(*asking)))
+        finally:
+            for task in asking:
+                task.cancel()
+
     async def _answer(
-        self, prompt: list[int], begun: Tokens, following: Sequence[int]
-    ) -> tuple[Tokens, dict[int, float]]:
-        """Return `begun`, and the log-probability of each of the tokens that may follow it."""
-        found: dict[int, float] = {}
-        for start in range(0, len(following), MAX_LOGPROB_TOKEN_IDS):
-            part = list(following[start : start + MAX_LOGPROB_TOKEN_IDS])
-            asked = SamplingParams(
+        self, prompt: list[int], tree: ChoiceTree, walk: Walk
+    ) -> dict[Tokens, dict[int, float]]:
+        """Return the log-probability of each token that may follow, for each question of a walk."""
+        asked = [walk.begun] if walk.step is None else [walk.begun, (*walk.begun, walk.step)]
+        wanted = sorted({token for begun in asked for token in tree.questions[begun]})
+        found: dict[Tokens, dict[int, float]] = {begun: {} for begun in asked}
+        for start in range(0, len(wanted), MAX_LOGPROB_TOKEN_IDS):
+            part = wanted[start : start + MAX_LOGPROB_TOKEN_IDS]
+            parameters = SamplingParams(
                 temperature=0.0,
-                max_tokens=1,
+                max_tokens=len(asked),
+                # What is told are the model's own likelihoods, before this leaves but one token.
+                allowed_token_ids=None if walk.step is None else [walk.step],
                 logprob_token_ids=part,
                 detokenize=False,
                 ignore_eos=True,
                 output_kind=RequestOutputKind.FINAL_ONLY,
             )
-            outputs = self._outputs([*prompt, *begun], asked, f"score-{next(self._numbers)}")
+            outputs = self._outputs([*prompt, *walk.begun], parameters, f"score-{next(self._numbers)}")
             async with contextlib.aclosing(outputs):
                 async for output in outputs:
-                    for position in output.outputs[0].logprobs or ():
-                        found |= {token: position[token].logprob for token in part}
-        if len(found) != len(following):
+                    told = output.outputs[0].logprobs or ()
+                    for begun, position in zip(asked, told, strict=False):
+                        found[begun] |= {token: position[token].logprob for token in part}
+        if any(len(likelihoods) != len(wanted) for likelihoods in found.values()):
             raise EngineFailed("the engine was closed" if self._closed else "vLLM broke off a score")
-        return begun, found
+        return found
 
     async def _outputs(
         self, tokens: list[int], asked: SamplingParams, request_id: str

@@ -30,8 +30,9 @@ MAX_WINDOWS = 32
 """More than the longest text of `wire.py` gives; beyond it the text is refused, not judged in part."""
 WINDOWS_AT_ONCE = 8
 SHARPNESS = 2.0
-"""Power of the engine's probabilities. They are means per token, and a label has two tokens on
-average in GPT-J's vocabulary: the square undoes the mean's flattening. The order stays the same."""
+"""Power of the engine's probabilities. They are means over the tokens that tell a label from others, at
+most two (`needs`, then `caution` or `intervention`): the square undoes the mean's flattening. The order
+stays the same."""
 
 FRAME_LABELS = tuple(sorted(LABELS))
 """In the order of the model's training, which is the alphabet's."""

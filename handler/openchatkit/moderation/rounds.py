@@ -13,11 +13,11 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 
-SHARE_BESIDE_CHAT = 0.1
+SHARE_BESIDE_CHAT = 0.2
 """Of the time that rounds may take where the chat model answers on the same device (docs/LOG.md)."""
 LONGEST_ROUND_S = 1.0
 """After that the next round begins, whoever is still busy: one that hangs holds up nobody."""
-LONGEST_PAUSE_S = 0.15
+LONGEST_PAUSE_S = 0.08
 """What a judgement waits at most for the chat model's sake, the round before it aside."""
 
 

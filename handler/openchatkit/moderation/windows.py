@@ -20,6 +20,7 @@ import asyncio
 import contextlib
 import logging
 import re
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
@@ -34,8 +35,12 @@ FIRST_WINDOW_TOKENS = 12
 """The first window is short: it decides when the user sees the first word."""
 CONTEXT_CHARACTERS = 1_000
 OVERLAP_CHARACTERS = 200
-SHORTEST_SENTENCE = 12
-"""Characters; what ends earlier (`1.`, `Yes.`) waits for company, a judgement costs the same."""
+SHORTEST_SENTENCE = 100
+"""Characters; what ends earlier (`1.`, `Yes.`, a short sentence) waits for company: a judgement costs the
+same, and beside a reader's pace the next sentence comes at once."""
+PATIENCE = 3.0
+"""A sentence waits for the next one until so many times as long has passed as the last judgement took: the
+slower a judge is, the less often it is asked. A full window waits for nothing."""
 CLOSE_TIMEOUT_S = 5.0
 """How long a source may take to stop before the turn goes on without waiting for it."""
 
@@ -91,10 +96,12 @@ async def moderated(
         EngineFailed: the source ended without a finish reason. Its own errors pass unchanged.
     """
     worst: Decision | None = None
+    sentences_from = time.monotonic()
     async with contextlib.aclosing(_Source(chunks)) as source:
         while True:
             limit = window_tokens if source.cleared else min(window_tokens, first_window_tokens)
-            end = await source.next_window(mode, limit)
+            end = await source.next_window(mode, limit, sentences_from)
+            asked = time.monotonic()
             if end is None:
                 break
             # Blanks alone cannot be judged, and can do no harm.
@@ -106,6 +113,8 @@ async def moderated(
                         await source.aclose()
                         yield Released("", source.tokens, "moderated", decision)
                         return
+            answered = time.monotonic()
+            sentences_from = answered + PATIENCE * (answered - asked)
             yield Released(source.take(end), source.tokens)
         yield Released("", source.tokens, source.finish_reason, worst)
 
@@ -114,7 +123,13 @@ def views(text: str, start: int, end: int, context_characters: int = CONTEXT_CHA
     """Return what a judge sees to clear `text[start:end]`: its end, with what went before."""
     overlap = min(OVERLAP_CHARACTERS, context_characters // 2)
     if end - context_characters <= max(0, start - overlap):
-        return [text[_word_start(text, max(0, end - context_characters)) : end]]
+        # Views of a long reply begin at the same places, so that what a judge's engine keeps of one
+        # (its prefix cache) serves the next: only new text is computed.
+        step = context_characters // 2
+        begin = -(-max(0, end - context_characters) // step) * step if step else end
+        if begin > max(0, start - overlap):
+            begin = max(0, end - context_characters)
+        return [text[_word_start(text, begin) : end]]
     found, begin = [], max(0, start - overlap)
     while True:
         stop = min(end, begin + context_characters)
@@ -176,8 +191,13 @@ class _Source:
             self._ended = True
             self._news.set()
 
-    async def next_window(self, mode: Mode, limit: int) -> int | None:
-        """Return where in `text` the next window ends, None after the last one."""
+    async def next_window(self, mode: Mode, limit: int, sentences_from: float) -> int | None:
+        """Return where in `text` the next window ends, None after the last one.
+
+        Args:
+            limit: tokens of a full window.
+            sentences_from: when a window of whole sentences may end before it is full, monotonic.
+        """
         while True:
             if self._failure is not None:
                 raise self._failure
@@ -186,15 +206,17 @@ class _Source:
                 return len(self.text) if pending else None
             if pending and mode == "off":
                 return len(self.text)
-            if pending and mode == "stream" and (length := self._window_length(pending, limit)):
+            waits = sentences_from - time.monotonic()
+            if pending and mode == "stream" and (length := self._window_length(pending, limit, waits <= 0)):
                 return self.cleared + length
             self._news.clear()
-            await self._news.wait()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), waits if waits > 0 else None)
 
-    def _window_length(self, pending: str, limit: int) -> int:
+    def _window_length(self, pending: str, limit: int, sentences_do: bool) -> int:
         """Return the length of the window that is ready, 0 where there is none yet."""
         sentences = [match.end() for match in _SENTENCE_END.finditer(pending)]
-        if sentences and sentences[-1] >= SHORTEST_SENTENCE:
+        if sentences_do and sentences and sentences[-1] >= SHORTEST_SENTENCE:
             return sentences[-1]
         if sum(tokens for end, tokens in self._pending if end > self.cleared) < limit:
             return 0

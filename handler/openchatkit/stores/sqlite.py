@@ -4,7 +4,8 @@ The file is in WAL mode, so several processes may share it on one machine (not o
 system): readers never wait, writers take turns and wait for each other at most `BUSY_S`.
 `synchronous=FULL`: each commit is on the disk before the caller hears of it. NORMAL would survive a
 killed process as well, but may lose the last commits with the power, and a turn takes seconds
-anyway: a few milliseconds of fsync are not worth an answer that a user saw and cannot find.
+anyway: a few milliseconds of fsync are not worth an answer that a user saw and cannot find. A session
+that has no turn yet is the exception: nobody loses anything with it, and its turn need not wait.
 
 Its mode is 0600 and deleted text is overwritten (`secure_delete`). A conversation expires
 `retention_days` after its last turn; it is invisible from then on and removed at the next start or,
@@ -115,7 +116,7 @@ class _Database:
 
     def create(self, session: Session, listed: bool) -> None:
         check_storable(dataclasses.astuple(session))
-        with self._write():
+        with self._write(durable=listed):
             self._purge_if_due()
             # Its session_id may still be held by one that has expired since.
             self._connection.execute(
@@ -278,10 +279,20 @@ class _Database:
             self._purge_due = now + PURGE_INTERVAL_S
 
     @contextmanager
-    def _write(self) -> Iterator[None]:
-        """Open a transaction that no other process can write beside; all of it counts, or nothing."""
-        with _translated(), _transaction(self._connection):
-            yield
+    def _write(self, *, durable: bool = True) -> Iterator[None]:
+        """Open a transaction that no other process can write beside; all of it counts, or nothing.
+
+        Without `durable` the disk is not waited for: a loss of power may undo it, a killed process not.
+        """
+        with _translated():
+            if not durable:
+                self._connection.execute("PRAGMA synchronous = NORMAL")
+            try:
+                with _transaction(self._connection):
+                    yield
+            finally:
+                if not durable:
+                    self._connection.execute("PRAGMA synchronous = FULL")
 
 
 _SELECT_SESSION = "SELECT session_id, owner, title, created_at, updated_at, cancel_mark FROM sessions"

@@ -59,7 +59,8 @@ OWN_CURRENCY = 0.85
 _OBJECT = re.compile(
     r"\b(by|to|of|from|up|against|at|for|into|with|in|on|between|about|over|sued|fined|rates|gave|beat|founded"
     r"|established|allowed|raised|costs?|costing|saved?|saves|serves?|owes?|owed|pays?|paid|told|lets?|helps?|helped"
-    r"|asked|ordered|granted|awarded|gives?|brought|brings?) we\b"
+    r"|asked|ordered|granted|awarded|gives?|brought|brings?|hits?|earns|obliged?s?|forced|forces|made|joined|chose"
+    r"|reached|follows?|covers|covering|moved|burdens|spares|suspects) we\b"
 )
 _SLOT = re.compile(r"\{([^}]*)\}")
 _PART = re.compile(r"\x01(\w+)\x02([^\x01\x03]*)\x03")
