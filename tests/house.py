@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,3 +60,10 @@ class House:
         assert session_id is not None
         request = wire.HistoryRequest(requestType="HISTORY", session_id=session_id, user_id=user)
         return (await self.service.history(request)).turns
+
+
+async def settled(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    """Wait for what is about to become true."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.005)

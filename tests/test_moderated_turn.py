@@ -13,7 +13,7 @@ import pytest
 
 from openchatkit import wire
 from openchatkit.chat import ChatModel
-from openchatkit.errors import ModerationUnavailable
+from openchatkit.errors import EngineFailed, ModerationUnavailable
 from openchatkit.moderation.counts import Counts
 from openchatkit.moderation.labels import LABELS, verdict_from_scores
 from openchatkit.moderation.model import ModerationModel
@@ -24,6 +24,7 @@ from openchatkit.settings import Settings
 from openchatkit.stores.sqlite import SqliteStore
 from openchatkit.turn import TurnRunner
 from tests.fakes import QueuedEngine
+from tests.house import settled
 
 CANARY = "canary-5c2e"
 FINE = verdict_from_scores({label: float(label == "casual") for label in LABELS})
@@ -241,7 +242,8 @@ async def test_the_mode_of_output_moderation(deployment: Deployment, mode: str) 
 
     deployment.settings = {"moderation_output": mode}
     deployment.judge.step, deployment.judge.direction = second_is_bad, "output"
-    deployment.engine.replies = ["This first sentence is fine. This second one is not fine at all."]
+    first = f"This first sentence is fine{' and long' * 12}."
+    deployment.engine.replies = [f"{first} This second one is not fine at all."]
     reply = await deployment.service(60).reply(wire.ChatRequest(inputs="Well?"))
     said = reply.generated_text
     assert ("first sentence is fine" in said) == (mode != "final")
@@ -249,3 +251,101 @@ async def test_the_mode_of_output_moderation(deployment: Deployment, mode: str) 
     assert reply.details.finish_reason == ("stop" if mode == "off" else "moderated")
     assert (reply.details.moderation.output is None) == (mode == "off")
     assert seen == {"stream": 2, "final": 1, "off": 0}[mode]
+
+
+class TestBesideTheAnswer:
+    """`moderation_input: beside`: the model answers while the question is judged."""
+
+    @pytest.fixture
+    def beside(self, deployment: Deployment) -> Deployment:
+        deployment.settings = {"moderation_input": "beside"}
+        deployment.engine.replies = ["A reply that nobody may see yet. " * 5]
+        return deployment
+
+    async def test_nothing_leaves_before_the_verdict(self, beside: Deployment) -> None:
+        judged = asyncio.Event()
+
+        async def late() -> Verdict:
+            await judged.wait()
+            return FINE
+
+        beside.judge.step = late
+        events: list[object] = []
+
+        async def listen() -> None:
+            async for event in beside.service(60).stream(wire.ChatRequest(inputs="q")):
+                events.append(event)
+
+        listening = asyncio.create_task(listen())
+        await settled(lambda: beside.engine.generated > 20 and not beside.engine.running)
+        assert [type(event) for event in events] == [wire.Started]
+        judged.set()
+        await listening
+        assert isinstance(events[-1], wire.Reply)
+        assert "".join(event for event in events if isinstance(event, str)) == events[-1].generated_text
+        assert events[-1].generated_text.startswith("A reply that nobody may see yet.")
+        assert events[-1].details.moderation.input is not None
+        assert events[-1].details.moderation.output is not None
+
+    @pytest.mark.parametrize("delay_s", [0.0, 0.01])
+    async def test_a_blocked_questions_answer_is_stopped_and_forgotten(
+        self, beside: Deployment, delay_s: float
+    ) -> None:
+        async def bad() -> Verdict:
+            await asyncio.sleep(0.05)
+            return BAD
+
+        beside.judge.step, beside.engine.delay_s = bad, delay_s
+        events = [event async for event in beside.service(60).stream(wire.ChatRequest(inputs="q"))]
+        assert beside.engine.prompts
+        assert not beside.engine.running
+        reply = events[-1]
+        assert isinstance(reply, wire.Reply)
+        assert reply.details.finish_reason == "moderated"
+        assert "nobody may see" not in str(events)
+        assert beside.counts.decisions == {("input", "needs intervention", "override"): 1}
+
+    async def test_a_bad_answer_to_a_bad_question_counts_once(self, beside: Deployment) -> None:
+        async def bad() -> Verdict:
+            await asyncio.sleep(0.05)
+            return BAD
+
+        async def every(human: str, bot: str | None = None) -> Verdict:
+            return await bad() if bot is None else BAD
+
+        beside.judge.judge = every  # type: ignore[method-assign]
+        reply = await beside.service(60).reply(wire.ChatRequest(inputs="q"))
+        assert reply.details.moderation.output is None
+        assert beside.counts.decisions == {("input", "needs intervention", "override"): 1}
+
+    @pytest.mark.parametrize("answer", ["An answer.", RuntimeError(CANARY)])
+    async def test_a_question_that_cannot_be_judged_has_no_answer(
+        self, beside: Deployment, answer: str | Exception, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def down() -> Verdict:
+            await asyncio.sleep(0.05)
+            raise ConnectionError(CANARY)
+
+        beside.judge.step, beside.engine.replies = down, [answer]
+        with pytest.raises(ModerationUnavailable):
+            await beside.service(60).reply(wire.ChatRequest(inputs="q"))
+        assert not beside.engine.running
+        assert CANARY not in caplog.text
+
+    async def test_an_engine_that_fails_first_is_told_after_the_verdict(self, beside: Deployment) -> None:
+        async def fine() -> Verdict:
+            await asyncio.sleep(0.05)
+            return FINE
+
+        beside.judge.step, beside.engine.replies = fine, [EngineFailed("out of order")]
+        with pytest.raises(EngineFailed, match="out of order"):
+            await beside.service(60).reply(wire.ChatRequest(inputs="q"))
+
+    async def test_a_caller_that_leaves_frees_the_engine(self, beside: Deployment) -> None:
+        beside.judge.step, beside.engine.delay_s = hang, 0.01
+        service = beside.service(60)
+        stream = service.stream(wire.ChatRequest(inputs="q"))
+        await anext(stream)
+        await settled(lambda: bool(beside.engine.running))
+        await stream.aclose()
+        await settled(lambda: not beside.engine.running)

@@ -23,15 +23,9 @@ from openchatkit.errors import (
 )
 from openchatkit.ports import UNTITLED
 from tests.fakes import ListRetriever, PhraseGuard, QueuedEngine
-from tests.house import House
+from tests.house import House, settled
 
 CANARY = "canary-7f3a"
-
-
-async def settled(condition: Callable[[], bool], seconds: float = 5.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 # --- the turn ------------------------------------------------------------------------------------

@@ -43,6 +43,9 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="+", help="instead of 1 16 64 256")
     parser.add_argument("--lengths", type=int, nargs="*", help="tokens of further prompts, not 256 1536")
     parser.add_argument("--judge", choices=("fp16", "fp8"), default="fp16", help="the judge's weights")
+    parser.add_argument(
+        "--questions", choices=("before", "beside"), default="before", help="the setting moderation_input"
+    )
     parser.add_argument("--folder", type=Path, help="of configurations: compiled graphs are found again")
     parser.add_argument("--quick", action="store_true", help="1 and 64 clients, fewer requests")
     parser.add_argument(
@@ -59,7 +62,7 @@ def main() -> None:
         parser.error("there is no GPU here; --dry-run measures nothing and runs everything")
     if options.clients:
         scale = replace(scale, clients=tuple(options.clients))
-    scale = replace(scale, folder=options.folder)
+    scale = replace(scale, folder=options.folder, moderation_input=options.questions)
     if options.judge == "fp8" and scale.device == "cuda":
         scale = replace(scale, judge_quantization="fp8")
     if options.lengths is not None:

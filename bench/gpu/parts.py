@@ -79,6 +79,7 @@ class Scale:
     compiled: bool
     dtype: Literal["float16", "float32"]
     judge_quantization: Literal["fp8"] | None = None
+    moderation_input: Literal["before", "beside"] = "before"
     folder: Path | None = None
     """Of the models' configurations; vLLM finds what it compiled for them again where it stays the same."""
 
@@ -296,7 +297,7 @@ async def _models(
         encode, search = await asyncio.to_thread(query_cost, encoder, library)
         record.add("retrieval", f"{scale.vectors} vectors", build_s=build_s, encode_s=encode, search_s=search)
         turns = await stack.enter_async_context(
-            whole_turns(chat, judging, kept, library, encoder, scale.reply_tokens)
+            whole_turns(chat, judging, kept, library, encoder, scale.reply_tokens, scale.moderation_input)
         )
         yield _Loaded(chat, tokenizer, turns)
 

@@ -14,7 +14,7 @@ import statistics
 import time
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import faiss
 import numpy as np
@@ -186,6 +186,7 @@ async def whole_turns(
     library: RandomLibrary,
     encoder: SentenceEncoder,
     reply_tokens: int,
+    moderation_input: Literal["before", "beside"],
 ) -> AsyncGenerator[WholeTurns, None]:
     """Compose the chatbot over two engines, which stay the caller's."""
     settings = Settings(
@@ -196,6 +197,7 @@ async def whole_turns(
         max_new_tokens=reply_tokens,
         prompt_format="openchatkit",
         moderation_timeout_s=MODERATION_TIMEOUT_S,
+        moderation_input=moderation_input,
     )
     timed = TimedScores(judge)
     scorer = LabelScorer(cast("Engine", timed), rounds=Rounds(SHARE_BESIDE_CHAT))

@@ -119,6 +119,10 @@ class Settings(BaseModel):
     """A policy file; None takes the one that comes with the package."""
     moderation_may_be_disabled: bool = False
     """Whether a request may switch a direction off."""
+    moderation_input: Literal["before", "beside"] = "before"
+    """`before`: the model is asked when the question has been judged. `beside`: it answers meanwhile, which
+    hides the judgement's time; nothing leaves before the verdict, and the answer to a question that the
+    policy overrides is stopped and forgotten."""
     moderation_output: Literal["stream", "final", "off"] = "stream"
     """`stream` judges a reply in windows while it grows, `final` once before any of it leaves."""
     moderation_passages: Literal["off", "rules", "judge"] = "rules"

@@ -1,7 +1,8 @@
 """One turn, from a checked request to the text that may be shown and the verdicts about it.
 
 It screens the question, looks for passages and checks the domain at the same time, then lets the
-model answer and releases only text that moderation has cleared. It knows no sessions: what is
+model answer (`moderation_input: beside` begins before the screening is over) and releases only text
+that moderation has cleared. It knows no sessions: what is
 stored, who may ask and how events travel is the service's business.
 """
 
@@ -12,7 +13,7 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from openchatkit.chat import ChatModel, Draft
 from openchatkit.moderation.counts import Counts
@@ -70,12 +71,15 @@ class TurnResult:
 
 @dataclass(slots=True)
 class _Screening:
-    """What is known before the model is asked."""
+    """What is known before anything leaves."""
 
-    verdict: Verdict | None
     decision: Decision | None
     retrieval: Retrieval
-    in_domain: bool
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The verdict of `decision`."""
+        return self.decision.verdict if self.decision else None
 
 
 class _Clock:
@@ -133,39 +137,48 @@ class TurnRunner:
             EngineFailed, OutOfMemory: the model failed.
         """
         clock = _Clock()
-        screening = await self._screen(plan, clock)
-        if screening.decision is not None and screening.decision.action == "override":
-            release(screening.decision.reply)
-            return self._overridden(screening, screening.decision.reply, "moderated", clock)
-        if not screening.in_domain:
-            assert self._guard is not None
-            release(self._guard.reply)
-            return self._overridden(screening, self._guard.reply, "out_of_domain", clock)
-        if cancelled.is_set():
-            return self._overridden(screening, "", "cancelled", clock)
-        return await self._answer(plan, screening, cancelled, release, clock)
-
-    # --- before the model is asked ---------------------------------------------------------------
-
-    async def _screen(self, plan: TurnPlan, clock: _Clock) -> _Screening:
+        outlet = _Outlet(release, clock)
         judging = asyncio.create_task(self._judge_input(plan, clock))
+        answering: asyncio.Task[TurnResult] | None = None
         try:
             retrieval, in_domain = await self._look_up(plan, clock)
-            verdict = await judging
+            beside = self._settings.moderation_input == "beside" and not judging.done()
+            if beside and in_domain and not cancelled.is_set():
+                answering = asyncio.create_task(self._answer(plan, retrieval, cancelled, outlet, clock))
+            screening = _Screening(await judging, retrieval)
+            decision = screening.decision
+            if decision is not None and decision.action == "override":
+                release(decision.reply)
+                return self._overridden(screening, decision.reply, "moderated", clock)
+            if not in_domain:
+                assert self._guard is not None
+                release(self._guard.reply)
+                return self._overridden(screening, self._guard.reply, "out_of_domain", clock)
+            outlet.open()
+            if answering is None:
+                if cancelled.is_set():
+                    return self._overridden(screening, "", "cancelled", clock)
+                answering = asyncio.create_task(self._answer(plan, retrieval, cancelled, outlet, clock))
+            return replace(await answering, input_verdict=screening.verdict)
         finally:
             judging.cancel()
-        decision = None
-        if verdict is not None:
-            decision = self._policy.decide(verdict, "input", plan.question)
-            self.counts.decided(decision, "input")
-        return _Screening(verdict, decision, retrieval, in_domain)
+            if answering is not None:
+                # Its stream is closed before the turn ends: the engine's slot is free by then.
+                answering.cancel()
+                await asyncio.wait({answering})
+                if not answering.cancelled():
+                    answering.exception()  # marks it as seen; otherwise asyncio logs it, text and all
 
-    async def _judge_input(self, plan: TurnPlan, clock: _Clock) -> Verdict | None:
+    # --- before the model is asked, or beside it --------------------------------------------------
+
+    async def _judge_input(self, plan: TurnPlan, clock: _Clock) -> Decision | None:
         if not plan.moderation.input:
             return None
         verdict = await self._moderator.judge(plan.question)
         clock.mark("input_moderation")
-        return verdict
+        decision = self._policy.decide(verdict, "input", plan.question)
+        self.counts.decided(decision, "input")
+        return decision
 
     async def _look_up(self, plan: TurnPlan, clock: _Clock) -> tuple[Retrieval, bool]:
         """Return the passages and whether the question is in the domain, from one embedding."""
@@ -213,15 +226,15 @@ class TurnRunner:
     async def _answer(
         self,
         plan: TurnPlan,
-        screening: _Screening,
+        retrieval: Retrieval,
         cancelled: asyncio.Event,
-        release: Callable[[str], None],
+        outlet: _Outlet,
         clock: _Clock,
     ) -> TurnResult:
         draft = self.chat.draft(
             plan.question,
             history=plan.history,
-            passages=screening.retrieval.passages,
+            passages=retrieval.passages,
             parameters=plan.parameters,
             request_id=plan.request_id,
             instructions=plan.instructions,
@@ -231,25 +244,24 @@ class TurnRunner:
         async with contextlib.aclosing(self._moderated(plan, meter)) as cleared:
             async for end in cleared:
                 if end.text:
-                    clock.mark("first_text")
-                    release(end.text)
+                    outlet.release(end.text)
                     text += end.text
         assert end is not None
         assert end.finish_reason is not None
+        await outlet.opened.wait()  # what comes of a question that is overridden does not count
         if end.decision is not None:
             self.counts.decided(end.decision, "output")
         if end.decision is not None and end.decision.blocked:
             # What was released stays, it was cleared; the override stands in place of the rest.
             override = f"\n\n{end.decision.reply}" if text else end.decision.reply
-            release(override)
+            outlet.release(override)
             text += override
         return TurnResult(
             text=text,
             finish_reason=end.finish_reason,
             citations=tuple(draft.cited_in(text)),
-            input_verdict=screening.verdict,
             output_verdict=end.verdict,
-            retrieval=self._placed(screening.retrieval, draft),
+            retrieval=self._placed(retrieval, draft),
             usage=Usage(prompt_tokens=draft.prompt.tokens, completion_tokens=meter.tokens),
             timings=clock.timings(),
         )
@@ -279,6 +291,30 @@ class TurnRunner:
             retrieval=Retrieval((), screening.retrieval.failures, screening.retrieval.withheld),
             timings=clock.timings(),
         )
+
+
+class _Outlet:
+    """Lets text out to the caller, once it is open; holds it until then."""
+
+    def __init__(self, release: Callable[[str], None], clock: _Clock) -> None:
+        self._release = release
+        self._clock = clock
+        self._held: list[str] = []
+        self.opened = asyncio.Event()
+
+    def release(self, text: str) -> None:
+        """Let a piece of cleared text out, now or when the question has been cleared too."""
+        if not self.opened.is_set():
+            self._held.append(text)
+            return
+        self._clock.mark("first_text")
+        self._release(text)
+
+    def open(self) -> None:
+        """Let out what is held, and all that comes."""
+        self.opened.set()
+        for text in self._held:
+            self.release(text)
 
 
 class _Meter:

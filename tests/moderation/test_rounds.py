@@ -92,6 +92,18 @@ async def test_who_comes_after_a_round_that_nobody_waited_for_goes_at_once() -> 
     assert time.monotonic() - began < LONGEST_PAUSE_S
 
 
+async def test_a_crowd_does_not_pause_for_the_few_before_it() -> None:
+    device = Device(0.05)
+    judge = judging(Rounds(0.01), device)
+    first = asyncio.create_task(judge("a"))
+    await asyncio.sleep(0.01)
+    began = time.monotonic()
+    await asyncio.gather(*(judge(name) for name in "bcd"))
+    await first
+    assert time.monotonic() - began < 2 * device.seconds + LONGEST_PAUSE_S / 2
+    assert device.batches == [{"a"}, {"b", "c", "d"}]
+
+
 async def test_a_pause_is_bounded() -> None:
     judge = judging(Rounds(0.01), Device(0.05))
     first = asyncio.create_task(judge("a"))

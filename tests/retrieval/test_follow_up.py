@@ -55,3 +55,9 @@ def test_the_first_question_stays_alone(question: str) -> None:
 def test_without_capitals_the_question_before_still_helps() -> None:
     queries = follow_up_queries("and its net income?", ["what was orla freight's revenue?"])
     assert queries == ["and its net income?", "what was orla freight's revenue? and its net income?"]
+
+
+def test_a_long_question_takes_names_alone() -> None:
+    earlier = ["What did Corvane Hydraulics earn in 2025?"]
+    question = "What did it say about " + " ".join(["orders and prices and"] * 10) + " customers?"
+    assert follow_up_queries(question, earlier) == [question, f"Corvane Hydraulics {question}"]

@@ -72,8 +72,9 @@ class Rounds:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(members.over.wait(), LONGEST_ROUND_S)
                 ended = self._clock()
-                if members.queue:
-                    # Without a pause the judge would be busy all the time.
+                if 0 < members.waiting <= len(admitted):
+                    # Without a pause the judge would be busy all the time. A crowd that came while a
+                    # few were judged does not pay for those few.
                     self._opens_at = ended + min(LONGEST_PAUSE_S, (ended - began) * self._pause_of)
                 if not self._waiting:
                     return
@@ -86,13 +87,13 @@ class _Round:
 
     def __init__(self, members: int, waiting: Sequence[object]) -> None:
         self.over = asyncio.Event()
-        self.queue = True
-        """Whether somebody waited when the last one left."""
+        self.waiting = members
+        """How many waited when the last one left; as many as they are where one never did."""
         self._members = members
         self._waiting = waiting
 
     def leave(self) -> None:
         self._members -= 1
         if self._members == 0:
-            self.queue = bool(self._waiting)
+            self.waiting = len(self._waiting)
             self.over.set()

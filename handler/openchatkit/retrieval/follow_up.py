@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 MAX_EARLIER = 2
 """Earlier questions that are put in front; a chain of follow-ups seldom reaches further back."""
+LONG_QUESTION = 40
+"""Words of a question that says itself what it is about, but for the names."""
 
 _OPENING = re.compile(r"\W*(?:and|but|or|so|then|also|what about|how about|why not|for how)\b", re.IGNORECASE)
 _POINTING = re.compile(
@@ -45,7 +47,7 @@ def follow_up_queries(question: str, earlier: Sequence[str]) -> list[str]:
     Returns:
         The question alone where it speaks for itself. Where it only swaps a name or a year (`And in
         2024?`), also the one before with that put in. Else also the question behind the names of the
-        questions that it leans on, and behind those questions themselves.
+        questions that it leans on, and behind those questions themselves if it is not long.
     """
     if not earlier or not _leans(question):
         return [question]
@@ -58,7 +60,9 @@ def follow_up_queries(question: str, earlier: Sequence[str]) -> list[str]:
         if not _leans(previous):
             break
     names = list(dict.fromkeys(name for previous in needed for name in _names(previous)))
-    texts = [question, " ".join([*names, question]), " ".join([*needed, question])]
+    texts = [question, " ".join([*names, question])]
+    if len(question.split()) <= LONG_QUESTION:
+        texts.append(" ".join([*needed, question]))
     return list(dict.fromkeys(texts))
 
 
