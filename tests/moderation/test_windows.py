@@ -287,6 +287,13 @@ def test_views_cover_the_window_and_what_stands_around_its_border(
     assert found[-1] == "" or text[:end].endswith(found[-1])
 
 
+def test_views_of_a_long_reply_begin_at_few_places() -> None:
+    text = "word " * 1000
+    starts = [end - len(view) for end in range(100, 5000, 100) for view in views(text, end - 100, end)]
+    assert len(starts) == 49
+    assert len(set(starts)) == 9
+
+
 class TestStream:
     async def test_the_first_window_is_short(self) -> None:
         source, judge = Source(words("one two three four five six seven eight nine ten")), MarkerJudge()
@@ -341,12 +348,58 @@ class TestStream:
             pass
         assert seen[0] >= 15
 
-    async def test_what_the_judge_sees_of_a_long_reply_begins_at_few_places(self) -> None:
-        judge = MarkerJudge()
-        await collect(Source(words("x " * 2000)), judge, window=20, first=20)
-        starts = [len("x " * 20) * (number + 1) - len(seen) for number, seen in enumerate(judge.seen)]
-        assert len(judge.seen) > 50
-        assert len(set(starts)) < len(judge.seen) / 5
+    async def test_the_rest_is_judged_beside_the_window_before_it(self) -> None:
+        asked: list[str] = []
+        both = asyncio.Event()
+
+        async def judge(text: str) -> Decision:
+            asked.append(text)
+            if len(asked) == 2:
+                both.set()
+            await asyncio.wait_for(both.wait(), 5)  # the first verdict comes when the second is asked for
+            return decision("casual")
+
+        source = Source(words("one two three four five six seven"))
+        released = [item async for item in moderated(source.chunks(), judge, first_window_tokens=3)]
+        assert [item.text for item in released] == ["one two three ", "four five six seven ", ""]
+        assert asked == ["one two three ", "one two three four five six seven "]
+
+    @pytest.mark.parametrize("first_blocked", [True, False])
+    async def test_of_two_judgements_the_first_that_blocks_decides(self, first_blocked: bool) -> None:
+        async def judge(text: str) -> Decision:
+            await asyncio.sleep(0.02)
+            whole = text.endswith("seven ")
+            return decision("needs intervention" if whole else "casual", blocked=whole or first_blocked)
+
+        source = Source(words("one two three four five six seven"))
+        released = [item async for item in moderated(source.chunks(), judge, first_window_tokens=3)]
+        assert "".join(item.text for item in released) == ("" if first_blocked else "one two three ")
+        assert released[-1].finish_reason == "moderated"
+        assert released[-1].verdict is not None
+        assert released[-1].verdict.label == ("casual" if first_blocked else "needs intervention")
+
+    async def test_nobody_is_asked_for_a_consumer_that_left(self) -> None:
+        running = 0
+
+        async def judge(text: str) -> Decision:
+            nonlocal running
+            running += 1
+            try:
+                await asyncio.Event().wait()
+            finally:
+                running -= 1
+            raise AssertionError("never reached")
+
+        stream = moderated(
+            Source(words("one two three four five six seven")).chunks(), judge, first_window_tokens=3
+        )
+        reading = asyncio.ensure_future(anext(stream))
+        while running < 2:
+            await asyncio.sleep(0.001)
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        assert running == 0
 
     async def test_a_slow_judge_makes_larger_windows_not_a_queue(self) -> None:
         judge = MarkerJudge(delays=(200,))

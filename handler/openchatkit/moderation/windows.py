@@ -97,26 +97,67 @@ async def moderated(
     """
     worst: Decision | None = None
     sentences_from = time.monotonic()
-    async with contextlib.aclosing(_Source(chunks)) as source:
+    async with contextlib.aclosing(_Source(chunks)) as source, _Asking(judge, context_characters) as asking:
         while True:
             limit = window_tokens if source.cleared else min(window_tokens, first_window_tokens)
             end = await source.next_window(mode, limit, sentences_from)
-            asked = time.monotonic()
             if end is None:
                 break
+            asked = time.monotonic()
             # Blanks alone cannot be judged, and can do no harm.
             if mode != "off" and source.text[source.cleared : end].strip():
-                for view in views(source.text, source.cleared, end, context_characters):
-                    decision = await _ask(judge, view)
-                    worst = decision if worst is None else max(worst, decision, key=lambda each: each.rank)
-                    if decision.blocked:
-                        await source.aclose()
-                        yield Released("", source.tokens, "moderated", decision)
-                        return
+                judging = asking.about(source.text, source.cleared, end)
+                await source.ended_or(judging)
+                if not judging.done() and source.text[end:].strip():
+                    # The rest is complete: it is judged now, not after the window before it.
+                    asking.about(source.text, end, len(source.text))
+                decision = await judging
+                worst = decision if worst is None else max(worst, decision, key=lambda each: each.rank)
+                if decision.blocked:
+                    await source.aclose()
+                    yield Released("", source.tokens, "moderated", decision)
+                    return
             answered = time.monotonic()
             sentences_from = answered + PATIENCE * (answered - asked)
             yield Released(source.take(end), source.tokens)
         yield Released("", source.tokens, source.finish_reason, worst)
+
+
+class _Asking:
+    """Judgements that have been asked for; those that nobody waits for any more are broken off."""
+
+    def __init__(self, judge: Judge, context_characters: int) -> None:
+        self._judge = judge
+        self._context_characters = context_characters
+        self._tasks: dict[tuple[int, int], asyncio.Task[Decision]] = {}
+
+    async def __aenter__(self) -> _Asking:
+        return self
+
+    async def __aexit__(self, *raised: object) -> None:
+        tasks = [task for task in self._tasks.values() if not task.done()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=CLOSE_TIMEOUT_S)
+        for task in self._tasks.values():
+            if task.done() and not task.cancelled():
+                task.exception()  # marks it as seen; otherwise asyncio logs it, text and all
+
+    def about(self, text: str, start: int, end: int) -> asyncio.Task[Decision]:
+        """Return the judgement of a window, asked for now if it has not been."""
+        if (start, end) not in self._tasks:
+            self._tasks[start, end] = asyncio.create_task(self._decide(text, start, end))
+        return self._tasks[start, end]
+
+    async def _decide(self, text: str, start: int, end: int) -> Decision:
+        """Return the first decision that blocks, else the worst."""
+        decisions = []
+        for view in views(text, start, end, self._context_characters):
+            decisions.append(await _ask(self._judge, view))
+            if decisions[-1].blocked:
+                return decisions[-1]
+        return max(decisions, key=lambda each: each.rank)
 
 
 def views(text: str, start: int, end: int, context_characters: int = CONTEXT_CHARACTERS) -> list[str]:
@@ -169,7 +210,7 @@ class _Source:
         self._chunks = chunks
         self._pending: deque[tuple[int, int]] = deque()  # (where a chunk's text ends, its tokens)
         self._failure: Exception | None = None
-        self._ended = False
+        self._ended = asyncio.Event()
         self._news = asyncio.Event()
         self._task = asyncio.create_task(self._read())
 
@@ -188,7 +229,7 @@ class _Source:
         finally:
             if self.finish_reason is None and self._failure is None:
                 self._failure = EngineFailed("the engine broke off its reply")
-            self._ended = True
+            self._ended.set()
             self._news.set()
 
     async def next_window(self, mode: Mode, limit: int, sentences_from: float) -> int | None:
@@ -202,7 +243,7 @@ class _Source:
             if self._failure is not None:
                 raise self._failure
             pending = self.text[self.cleared :]
-            if self._ended:
+            if self._ended.is_set():
                 return len(self.text) if pending else None
             if pending and mode == "off":
                 return len(self.text)
@@ -212,6 +253,14 @@ class _Source:
             self._news.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._news.wait(), waits if waits > 0 else None)
+
+    async def ended_or(self, judging: asyncio.Task[Decision]) -> None:
+        """Return when there is nothing more to read, or the judgement is there."""
+        ended = asyncio.create_task(self._ended.wait())
+        try:
+            await asyncio.wait({ended, judging}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ended.cancel()
 
     def _window_length(self, pending: str, limit: int, sentences_do: bool) -> int:
         """Return the length of the window that is ready, 0 where there is none yet."""
