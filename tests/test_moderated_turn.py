@@ -342,10 +342,22 @@ class TestBesideTheAnswer:
             await beside.service(60).reply(wire.ChatRequest(inputs="q"))
 
     async def test_a_caller_that_leaves_frees_the_engine(self, beside: Deployment) -> None:
-        beside.judge.step, beside.engine.delay_s = hang, 0.01
+        judged = asyncio.Event()
+
+        async def late() -> Verdict:
+            await judged.wait()
+            return FINE
+
+        beside.judge.step, beside.engine.delay_s = late, 0.01
         service = beside.service(60)
         stream = service.stream(wire.ChatRequest(inputs="q"))
         await anext(stream)
         await settled(lambda: bool(beside.engine.running))
-        await stream.aclose()
+
+        async def leave() -> None:
+            await stream.aclose()
+
+        leaving = asyncio.create_task(leave())
         await settled(lambda: not beside.engine.running)
+        judged.set()
+        await leaving

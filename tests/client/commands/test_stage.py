@@ -12,6 +12,7 @@ from client.aws import open_session
 from client.builds import Builds
 from client.errors import CallFailed
 from tests.client.conftest import Run
+from tests.support.hub import serve_hub
 from tests.support.local_aws import LocalAws
 from tests.support.refusing_aws import serve_refusals
 
@@ -91,8 +92,10 @@ def test_a_build_that_leaves_no_manifest_is_an_error(operate: Run) -> None:
 
 @pytest.mark.usefixtures("storage")
 def test_on_this_machine_the_program_runs(operate: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    result = operate("stage", "--local", *COMMITS)
+    with serve_hub() as hub:  # it has no such model
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        result = operate("stage", "--local", *COMMITS)
+    assert any(CHAT in request.path for request in hub.requests)
     assert result.exit_code == 1
     assert result.stderr.endswith(f"Error: staging {CHAT} failed with exit status 1\n")
 
