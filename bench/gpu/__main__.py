@@ -95,11 +95,8 @@ def main() -> None:
 async def measure(wanted: list[str], scale: parts.Scale, record: Recorder) -> list[str]:
     """Run the parts in the order of `PARTS` and return those that failed; the others run all the same."""
     failed = []
-    steps = [part for part in PARTS if part in wanted and part not in ON_ONE_PAIR[1:]]
     pair = [part for part in ON_ONE_PAIR if part in wanted]
-    if pair and pair[0] not in steps:
-        steps = [*(p for p in steps if p in ("roofline", "seed", "judge")), pair[0],
-                 *(p for p in steps if p in ("fp8", "ngram"))]  # fmt: skip
+    steps = [part for part in PARTS if part in wanted and part not in pair[1:]]
     for part in steps:
         began = time.monotonic()
         try:

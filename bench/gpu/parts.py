@@ -32,7 +32,7 @@ from bench.gpu.shapes import CHAT, JUDGE, ROOT, TINY_CHAT, TINY_JUDGE, Shape, Te
 from bench.gpu.tiled import write_tiled
 from bench.gpu.turns import RandomLibrary, WholeTurns, minilm, query_cost, whole_turns
 from openchatkit import prompt as prompts
-from openchatkit.moderation.label_scorer import FRAME_LABELS, frame
+from openchatkit.moderation.label_scorer import LabelScorer
 from openchatkit.ports import Engine, SamplingParameters
 
 IN_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
@@ -216,20 +216,14 @@ async def fp8(scale: Scale, record: Recorder) -> None:
 async def judge(scale: Scale, record: Recorder) -> None:
     """The judge with the GPU to itself: how long judgements take that are asked for at the same time."""
     with tempfile.TemporaryDirectory() as temporary:
-        folder = (scale.folder or Path(temporary)) / "judge"
-        plan = replace(scale.plan(JUDGE_SHARE), quantization=scale.judge_quantization)
-        async with opened(lambda: make_engine(scale.judge, folder, plan)) as engine:
-            numbers = itertools.count()
-
-            async def judged() -> None:
-                prompt = frame(Texts(next(numbers)).words(JUDGED_WORDS))
-                await engine.score(prompt, [f" {label}" for label in FRAME_LABELS])
-
+        async with opened(lambda: _make_judge(scale, scale.folder or Path(temporary))) as engine:
+            scorer = LabelScorer(engine)
+            texts = (Texts(number).words(JUDGED_WORDS) for number in itertools.count())
             for together in JUDGED_TOGETHER:
                 walls = []
                 for _ in range(scale.judged):
                     began = time.perf_counter()
-                    await asyncio.gather(*(judged() for _ in range(together)))
+                    await asyncio.gather(*(scorer.judge(text) for text in itertools.islice(texts, together)))
                     walls.append(time.perf_counter() - began)
                 # The first ones compile kernels.
                 record.add(
@@ -287,10 +281,7 @@ async def _models(
             yield _Loaded(chat, tokenizer, None)
             return
         began = time.monotonic()
-        judge_plan = replace(scale.plan(JUDGE_SHARE), quantization=scale.judge_quantization)
-        judging = await stack.enter_async_context(
-            opened(lambda: make_engine(scale.judge, folder / "judge", judge_plan))
-        )
+        judging = await stack.enter_async_context(opened(lambda: _make_judge(scale, folder)))
         record.say(f"the judge took {time.monotonic() - began:.0f} s to load; {_room(judging)}")
         library, build_s = await indexing
         encoder = await asyncio.to_thread(minilm, scale.chat.vocabulary)
@@ -300,6 +291,11 @@ async def _models(
             whole_turns(chat, judging, kept, library, encoder, scale.reply_tokens, scale.moderation_input)
         )
         yield _Loaded(chat, tokenizer, turns)
+
+
+def _make_judge(scale: Scale, folder: Path) -> Engine:
+    plan = replace(scale.plan(JUDGE_SHARE), quantization=scale.judge_quantization)
+    return make_engine(scale.judge, folder / "judge", plan)
 
 
 def _timed_library(vectors: int) -> tuple[RandomLibrary, float]:
@@ -344,10 +340,10 @@ async def _turns(
     clients: Sequence[int],
     others: Sequence[int],
 ) -> None:
-    await turns.fit(PROMPT)
-    await closed_loop(scale.warm_up, scale.warm_up, lambda number: turns.ask(10**8 + number))
     for prompt in (PROMPT, *others):
         await turns.fit(prompt)
+        if prompt == PROMPT:
+            await closed_loop(scale.warm_up, scale.warm_up, lambda number: turns.ask(10**8 + number))
         for number_of in clients if prompt == PROMPT else clients[:2]:
             turns.judge.seconds.clear()
             load = await closed_loop(

@@ -14,6 +14,7 @@ from openchatkit import replies, wire
 from openchatkit.errors import Overloaded
 from openchatkit.ports import Closing, Moderator, Verdict
 from openchatkit.settings import Settings
+from openchatkit.tasks import all_of
 
 JUDGEMENTS_AT_ONCE = 8
 """Texts of one request that are with the judge at the same time."""
@@ -32,12 +33,7 @@ async def judge_all(moderator: Moderator, request: wire.ModerateRequest) -> wire
         async with places:
             return await moderator.judge(text, request.bot)
 
-    tasks = [asyncio.create_task(judge(text)) for text in texts]
-    try:
-        verdicts = await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
+    verdicts = await all_of(judge(text) for text in texts)
     return wire.Verdicts(verdicts=[replies.judgement(verdict) for verdict in verdicts])
 
 

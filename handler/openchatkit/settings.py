@@ -130,7 +130,7 @@ class Settings(BaseModel):
     also those that the policy would override; that costs a judgement a passage."""
     moderation_timeout_s: PositiveSeconds = 10
     moderation_window_tokens: Annotated[int, Field(ge=4, le=512)] = 48
-    """A window of the reply is judged at each sentence's end, or after so many tokens."""
+    """A window of the reply is judged at a sentence's end, short ones together, or after so many tokens."""
 
     # out-of-domain guard
     domain_description: str | None = None

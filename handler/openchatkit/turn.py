@@ -36,6 +36,7 @@ from openchatkit.ports import (
 )
 from openchatkit.prompt import NumberedExchange
 from openchatkit.settings import Settings
+from openchatkit.tasks import give_up
 from openchatkit.wire import ModerationOptions, RetrievalOptions, Timings, Usage
 
 logger = logging.getLogger(__name__)
@@ -67,19 +68,6 @@ class TurnResult:
     retrieval: Retrieval = field(default_factory=Retrieval)
     usage: Usage = field(default_factory=Usage)
     timings: Timings = field(default_factory=Timings)
-
-
-@dataclass(slots=True)
-class _Screening:
-    """What is known before anything leaves."""
-
-    decision: Decision | None
-    retrieval: Retrieval
-
-    @property
-    def verdict(self) -> Verdict | None:
-        """The verdict of `decision`."""
-        return self.decision.verdict if self.decision else None
 
 
 class _Clock:
@@ -140,34 +128,34 @@ class TurnRunner:
         outlet = _Outlet(release, clock)
         judging = asyncio.create_task(self._judge_input(plan, clock))
         answering: asyncio.Task[TurnResult] | None = None
+
+        def answer(retrieval: Retrieval) -> asyncio.Task[TurnResult]:
+            return asyncio.create_task(self._answer(plan, retrieval, cancelled, outlet, clock))
+
         try:
             retrieval, in_domain = await self._look_up(plan, clock)
             beside = self._settings.moderation_input == "beside" and not judging.done()
             if beside and in_domain and not cancelled.is_set():
-                answering = asyncio.create_task(self._answer(plan, retrieval, cancelled, outlet, clock))
-            screening = _Screening(await judging, retrieval)
-            decision = screening.decision
+                answering = answer(retrieval)
+            decision = await judging
+            verdict = decision.verdict if decision is not None else None
             if decision is not None and decision.action == "override":
-                release(decision.reply)
-                return self._overridden(screening, decision.reply, "moderated", clock)
+                outlet.instead(decision.reply)
+                return self._overridden(verdict, retrieval, decision.reply, "moderated", clock)
             if not in_domain:
                 assert self._guard is not None
-                release(self._guard.reply)
-                return self._overridden(screening, self._guard.reply, "out_of_domain", clock)
+                outlet.instead(self._guard.reply)
+                return self._overridden(verdict, retrieval, self._guard.reply, "out_of_domain", clock)
+            if answering is None and cancelled.is_set():
+                return self._overridden(verdict, retrieval, "", "cancelled", clock)
             outlet.open()
-            if answering is None:
-                if cancelled.is_set():
-                    return self._overridden(screening, "", "cancelled", clock)
-                answering = asyncio.create_task(self._answer(plan, retrieval, cancelled, outlet, clock))
-            return replace(await answering, input_verdict=screening.verdict)
+            answering = answering or answer(retrieval)
+            return replace(await answering, input_verdict=verdict)
         finally:
             judging.cancel()
             if answering is not None:
                 # Its stream is closed before the turn ends: the engine's slot is free by then.
-                answering.cancel()
-                await asyncio.wait({answering})
-                if not answering.cancelled():
-                    answering.exception()  # marks it as seen; otherwise asyncio logs it, text and all
+                await give_up([answering])
 
     # --- before the model is asked, or beside it --------------------------------------------------
 
@@ -254,7 +242,7 @@ class TurnRunner:
         if end.decision is not None and end.decision.blocked:
             # What was released stays, it was cleared; the override stands in place of the rest.
             override = f"\n\n{end.decision.reply}" if text else end.decision.reply
-            outlet.release(override)
+            outlet.instead(override)
             text += override
         return TurnResult(
             text=text,
@@ -283,12 +271,14 @@ class TurnRunner:
         return Retrieval(draft.passages, retrieval.failures, retrieval.withheld)
 
     @staticmethod
-    def _overridden(screening: _Screening, reply: str, reason: FinishReason, clock: _Clock) -> TurnResult:
+    def _overridden(
+        verdict: Verdict | None, retrieval: Retrieval, reply: str, reason: FinishReason, clock: _Clock
+    ) -> TurnResult:
         return TurnResult(
             reply,
             reason,
-            input_verdict=screening.verdict,
-            retrieval=Retrieval((), screening.retrieval.failures, screening.retrieval.withheld),
+            input_verdict=verdict,
+            retrieval=Retrieval((), retrieval.failures, retrieval.withheld),
             timings=clock.timings(),
         )
 
@@ -309,6 +299,10 @@ class _Outlet:
             return
         self._clock.mark("first_text")
         self._release(text)
+
+    def instead(self, reply: str) -> None:
+        """Let out what stands in place of an answer: no text of the model's."""
+        self._release(reply)
 
     def open(self) -> None:
         """Let out what is held, and all that comes."""

@@ -239,8 +239,9 @@ async def test_scores_are_mean_log_likelihoods(engine: Engine, name: str) -> Non
     prompt = f"First line\n{PROMPT}"
     choices = [" casual", " possibly needs caution", " needs caution", " needs intervention", "[1]"]
     expected = choice_probabilities(model, tokenizer, prompt, choices)
-    # On an H200 float32 differs by three in a thousand from the CPU's.
-    assert await engine.score(prompt, choices) == pytest.approx(expected, rel=5e-3)
+    # What is expected was computed on the CPU; on an H200 float32 differs from it by three in a thousand.
+    tolerance = 5e-3 if torch.cuda.is_available() else 2e-3
+    assert await engine.score(prompt, choices) == pytest.approx(expected, rel=tolerance)
 
 
 async def test_a_choice_of_one_or_one_that_begins_another_has_a_score(engine: Engine) -> None:

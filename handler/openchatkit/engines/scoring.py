@@ -56,7 +56,7 @@ def _rest(
     inputs = torch.zeros((len(choices), longest), dtype=torch.long)
     targets = torch.full((len(choices), longest), -1)
     for row, (choice, places) in enumerate(zip(choices, partings, strict=True)):
-        read = choice[: min(longest, len(choice))]
+        read = choice[:longest]
         inputs[row, : len(read)] = torch.tensor(read)
         for place in places:
             if place > 0:

@@ -42,6 +42,7 @@ from openchatkit.engines.reply import FinishReason, ReplyAssembler
 from openchatkit.engines.tokenizer import HuggingFaceTokenizer
 from openchatkit.errors import EngineFailed, OpenChatKitError, OutOfMemory
 from openchatkit.ports import Chunk, SamplingParameters
+from openchatkit.tasks import all_of
 
 logger = logging.getLogger(__name__)
 
@@ -237,12 +238,7 @@ class VllmEngine:
         self, prompt: list[int], tree: ChoiceTree, walks: Sequence[Walk]
     ) -> dict[Tokens, dict[int, float]]:
         """Return what `_answer` does, of all walks at once."""
-        asking = [asyncio.create_task(self._answer(prompt, tree, walk)) for walk in walks]
-        try:
-            return dict(ChainMap(*await asyncio.gather(*asking)))
-        finally:
-            for task in asking:
-                task.cancel()
+        return dict(ChainMap(*await all_of(self._answer(prompt, tree, walk) for walk in walks)))
 
     async def _answer(
         self, prompt: list[int], tree: ChoiceTree, walk: Walk

@@ -11,7 +11,6 @@ Texts longer than a window are judged in overlapping windows; the worst verdict 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import re
 
@@ -21,6 +20,7 @@ from openchatkit.moderation.labels import LABELS, verdict_from_scores, worst
 from openchatkit.moderation.rounds import Rounds
 from openchatkit.moderation.segments import segments
 from openchatkit.ports import Engine, Verdict
+from openchatkit.tasks import all_of
 
 WINDOW_CHARACTERS = 1_200
 WINDOW_OVERLAP = 200
@@ -160,17 +160,8 @@ class LabelScorer:
         asked = prompts(human, bot)
         verdicts: list[Verdict] = []
         for start in range(0, len(asked), WINDOWS_AT_ONCE):
-            verdicts += await self._judge_all(asked[start : start + WINDOWS_AT_ONCE])
+            verdicts += await all_of(map(self._judge_one, asked[start : start + WINDOWS_AT_ONCE]))
         return worst(verdicts)
-
-    async def _judge_all(self, asked: list[str]) -> list[Verdict]:
-        tasks = [asyncio.create_task(self._judge_one(prompt)) for prompt in asked]
-        try:
-            return await asyncio.gather(*tasks)
-        finally:
-            # One failure decides; the others would compute for nobody.
-            for task in tasks:
-                task.cancel()
 
     async def _judge_one(self, prompt: str) -> Verdict:
         place = contextlib.nullcontext() if self._rounds is None else self._rounds.place()

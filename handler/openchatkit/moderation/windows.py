@@ -29,6 +29,7 @@ from typing import Literal
 from openchatkit.errors import EngineFailed, ModerationUnavailable
 from openchatkit.moderation.policy import Decision
 from openchatkit.ports import Chunk, Verdict
+from openchatkit.tasks import give_up
 
 WINDOW_TOKENS = 48
 FIRST_WINDOW_TOKENS = 12
@@ -135,14 +136,7 @@ class _Asking:
         return self
 
     async def __aexit__(self, *raised: object) -> None:
-        tasks = [task for task in self._tasks.values() if not task.done()]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=CLOSE_TIMEOUT_S)
-        for task in self._tasks.values():
-            if task.done() and not task.cancelled():
-                task.exception()  # marks it as seen; otherwise asyncio logs it, text and all
+        await give_up(self._tasks.values(), CLOSE_TIMEOUT_S)
 
     def about(self, text: str, start: int, end: int) -> asyncio.Task[Decision]:
         """Return the judgement of a window, asked for now if it has not been."""
