@@ -30,7 +30,7 @@ from bench.gpu.figures import Recorder, plot, tables, targets
 
 ON_ONE_PAIR = ("vllm", "turn", "conversation")
 PARTS = ("roofline", "seed", "judge", *ON_ONE_PAIR, "fp8", "ngram")
-THREADS = 4
+THREADS = 8
 """Of the sentence encoder; vLLM's processes and the event loop want their cores."""
 
 

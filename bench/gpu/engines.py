@@ -34,6 +34,7 @@ class Plan:
     memory_share: float
     quantization: Literal["fp8"] | None = None
     speculation: Literal["ngram"] | None = None
+    recorded_steps: bool = False
     max_concurrent_requests: int = 256
     compiled: bool = True
     dtype: Literal["float16", "float32"] = "float16"
@@ -77,6 +78,7 @@ def _vllm(model: str, plan: Plan, *, random_weights: bool) -> Engine:
         max_concurrent_requests=plan.max_concurrent_requests,
         quantization=plan.quantization,
         speculation=plan.speculation,
+        recorded_steps=plan.recorded_steps,
         compiled=plan.compiled,
     )
     arguments = engine_arguments(model, options)

@@ -98,6 +98,13 @@ def targets(figures: Sequence[Figure]) -> list[Target]:
     bare = value("first_token_p50_s", part="fp16", name="alone", clients=1, prompt=512)
     if ours is not None and bare is not None:
         found.append(Target("first token over vLLM alone, ms", (ours - bare) * 1000, 25, at_least=False))
+    judged = value("tokens_per_s", part="fp16", name="turn", clients=64, prompt=512)
+    unjudged = value("tokens_per_s", part="fp16", name="not judged", clients=64, prompt=512)
+    ratio("whole turn / without moderation, 64 clients", judged, unjudged, 0.95)
+    unjudged = value("first_token_p50_s", part="fp16", name="not judged", clients=1, prompt=512)
+    if ours is not None and unjudged is not None:
+        name = "first token over a turn without moderation, 1 client, ms"
+        found.append(Target(name, (ours - unjudged) * 1000, 20, at_least=False))
     ratio(
         "first token of turn 8, without / with prefix caching",
         value("first_token_p50_s", part="conversation", name="without caching", turn=8),

@@ -43,6 +43,8 @@ CHAT_SHARE, JUDGE_SHARE = 0.62, 0.25
 PROMPT = 512
 JUDGED_WORDS = 20
 JUDGED_TOGETHER = (1, 8, 64)
+NOT_JUDGED = (1, 64)
+"""Clients that ask without moderation too, so that its cost can be told."""
 QUOTED_TOKENS = 128
 """At most; the model ends its answers by itself."""
 TURNS = 8
@@ -294,7 +296,7 @@ async def _models(
 
 
 def _make_judge(scale: Scale, folder: Path) -> Engine:
-    plan = replace(scale.plan(JUDGE_SHARE), quantization=scale.judge_quantization)
+    plan = replace(scale.plan(JUDGE_SHARE), quantization=scale.judge_quantization, recorded_steps=True)
     return make_engine(scale.judge, folder / "judge", plan)
 
 
@@ -345,21 +347,25 @@ async def _turns(
         if prompt == PROMPT:
             await closed_loop(scale.warm_up, scale.warm_up, lambda number: turns.ask(10**8 + number))
         for number_of in clients if prompt == PROMPT else clients[:2]:
-            turns.judge.seconds.clear()
-            load = await closed_loop(
-                number_of,
-                scale.requests(number_of),
-                lambda number, salt=10_000 * number_of + prompt: turns.ask(salt + number),  # type: ignore[misc]
-            )
-            record.add(
-                part,
-                "turn",
-                clients=number_of,
-                prompt=prompt,
-                **load.figures(),
-                judgements=len(turns.judge.seconds) / len(load.samples),
-                judgement_p50_s=quantile(turns.judge.seconds, 0.5),
-            )
+            for judged in (True, False) if prompt == PROMPT and number_of in NOT_JUDGED else (True,):
+                turns.judged = judged
+                turns.judge.seconds.clear()
+                salt = 10_000 * number_of + prompt + 10**6 * judged
+                load = await closed_loop(
+                    number_of,
+                    scale.requests(number_of),
+                    lambda number, salt=salt: turns.ask(salt + number),  # type: ignore[misc]
+                )
+                record.add(
+                    part,
+                    "turn" if judged else "not judged",
+                    clients=number_of,
+                    prompt=prompt,
+                    **load.figures(),
+                    judgements=len(turns.judge.seconds) / len(load.samples),
+                    judgement_p50_s=quantile(turns.judge.seconds or [0.0], 0.5),
+                )
+            turns.judged = True
 
 
 async def _conversations(scale: Scale, record: Recorder, chat: Engine, turns: WholeTurns) -> None:

@@ -28,7 +28,6 @@ from openchatkit.chat import ChatModel
 from openchatkit.moderation.label_scorer import LabelScorer
 from openchatkit.moderation.model import ModerationModel
 from openchatkit.moderation.policy import ModerationPolicy
-from openchatkit.moderation.rounds import SHARE_BESIDE_CHAT, Rounds
 from openchatkit.ports import Embedding, Engine, Passage, Query
 from openchatkit.retrieval.encoder import SentenceEncoder, bundled_minilm_directory
 from openchatkit.retrieval.system import RetrievalSystem
@@ -127,6 +126,8 @@ class WholeTurns:
         self.service = service
         self.encoder = encoder
         self.judge = judge
+        self.judged = True
+        """Whether questions and replies are judged."""
         self._library = library
 
     async def fit(self, prompt_tokens: int | None) -> None:
@@ -154,7 +155,13 @@ class WholeTurns:
     ) -> tuple[Sample, str | None]:
         """Ask a question, in a session where there is one; returns the session too."""
         parameters = wire.Parameters(temperature=TEMPERATURE, top_k=TOP_K, max_new_tokens=new_tokens)
-        request = wire.ChatRequest(inputs=question, session_id=session_id, parameters=parameters, stream=True)
+        request = wire.ChatRequest(
+            inputs=question,
+            session_id=session_id,
+            parameters=parameters,
+            moderation=wire.ModerationOptions(input=self.judged, output=self.judged),
+            stream=True,
+        )
         began = time.perf_counter()
         began_turn = text_at = 0.0
         async with contextlib.aclosing(self.service.stream(request)) as events:
@@ -198,9 +205,10 @@ async def whole_turns(
         prompt_format="openchatkit",
         moderation_timeout_s=MODERATION_TIMEOUT_S,
         moderation_input=moderation_input,
+        moderation_may_be_disabled=True,
     )
     timed = TimedScores(judge)
-    scorer = LabelScorer(cast("Engine", timed), rounds=Rounds(SHARE_BESIDE_CHAT))
+    scorer = LabelScorer(cast("Engine", timed))
     moderator = ModerationModel(scorer, timeout_s=settings.moderation_timeout_s)
     runner = TurnRunner(
         settings=settings,

@@ -135,6 +135,7 @@ def _build_vllm(settings: Settings, model: str, revision: str | None, *, judge: 
             # A judge is asked for likelihoods of short texts: none of these is for it.
             max_model_len=None if judge else settings.max_model_len,
             speculation=None if judge else settings.speculation,
+            recorded_steps=judge and settings.moderation_recorded_steps,
         ),
         on_death=end_process,
     )
@@ -174,14 +175,12 @@ def build_moderator(settings: Settings, encoder: Encoder | None, counts: Counts 
     judge: Moderator
     if settings.moderation == "causal_lm":
         from openchatkit.moderation.label_scorer import LabelScorer
-        from openchatkit.moderation.rounds import SHARE_BESIDE_CHAT, Rounds
         from openchatkit.weights import local_weights
 
         assert settings.moderation_model is not None
         model = local_weights(settings.moderation_model)
         engine = build_engine(settings, model, settings.moderation_revision, judge=True)
-        colocated = settings.role == "chat" and settings.engine == "vllm"
-        judge = LabelScorer(engine, rounds=Rounds(SHARE_BESIDE_CHAT) if colocated else None)
+        judge = LabelScorer(engine)
         closing = (engine,)
     elif settings.moderation == "remote":
         from openchatkit.moderation.remote import RemoteModerator, runtime_client

@@ -188,6 +188,35 @@ async def test_scores_are_probabilities(engine: Engine) -> None:
     assert turned[::-1] == pytest.approx(scores, rel=1e-4)
 
 
+@pytest.mark.skipif(not HAS_VLLM or not torch.cuda.is_available(), reason="vLLM records steps on a GPU only")
+async def test_recorded_steps_score_what_plain_ones_do(tmp_path: Path) -> None:
+    from openchatkit.engines.vllm_engine import VllmEngine, VllmOptions
+
+    model, tokenizer = tiny_model("gptj", VLLM_HIDDEN_SIZE), tiny_tokenizer()
+    model.save_pretrained(str(tmp_path))
+    tokenizer.save_pretrained(str(tmp_path))
+    options = VllmOptions(
+        dtype="float16",
+        tensor_parallel_degree=1,
+        memory_share=0.1,
+        max_concurrent_requests=64,
+        recorded_steps=True,
+    )
+    choices = [" 2025", " euros", " of the"]
+    prompts = [f"{PROMPT} {'It earned 310 million euros. ' * (n % 9)}No {n}:" for n in range(48)]
+    expected = [choice_probabilities(model, tokenizer, prompt, choices) for prompt in prompts]
+    engine = await asyncio.to_thread(VllmEngine.load, str(tmp_path), options)
+    try:
+        for together in (1, 5, 48):
+            for start in range(0, len(prompts), together):
+                part = prompts[start : start + together]
+                scores = await asyncio.gather(*(engine.score(prompt, choices) for prompt in part))
+                for one, known in zip(scores, expected[start:], strict=False):
+                    assert one == pytest.approx(known, abs=0.01)
+    finally:
+        await engine.close()
+
+
 async def test_what_the_model_says_scores_best(engine: Engine) -> None:
     said = await reply(engine, "Revenue of", parameters(max_new_tokens=6))
     scores = await engine.score("Revenue of", [" 2025", said, " euros"])

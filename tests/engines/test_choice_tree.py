@@ -3,10 +3,8 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from openchatkit.engines.choice_tree import ChoiceTree, Walk
+from openchatkit.engines.choice_tree import ChoiceTree
 
 
 def test_questions_are_asked_where_choices_part() -> None:
@@ -18,21 +16,6 @@ def test_questions_are_asked_where_choices_part() -> None:
 def test_tokens_that_follow_of_themselves_are_not_asked_for() -> None:
     tree = ChoiceTree([[1], [2, 8, 9], [3, 8, 9], [8, 9], [8, 7]])
     assert tree.questions == {(): [1, 2, 3, 8], (8,): [9, 7]}
-    assert list(tree.walks()) == [Walk((), 8)]
-
-
-def test_one_request_answers_at_most_two_questions() -> None:
-    tree = ChoiceTree([[1, 1], [1, 2], [2, 1], [2, 2, 1], [2, 2, 2]])
-    assert list(tree.walks()) == [Walk((), 1), Walk((2,), 2)]
-    assert list(ChoiceTree([[1, 5, 6], [1, 5, 7], [2]]).walks()) == [Walk((), None), Walk((1, 5), None)]
-
-
-@given(st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=4), min_size=1, max_size=6))
-def test_every_question_is_answered_once(choices: list[list[int]]) -> None:
-    tree = ChoiceTree(choices)
-    answered = [walk.begun for walk in tree.walks()]
-    answered += [(*walk.begun, walk.step) for walk in tree.walks() if walk.step is not None]
-    assert sorted(answered) == sorted(tree.questions)
 
 
 def test_a_choice_of_one_token_needs_one_question() -> None:

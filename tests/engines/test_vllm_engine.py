@@ -6,17 +6,22 @@ import asyncio
 import multiprocessing
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from openchatkit.engines import recorded_steps
 from openchatkit.errors import EngineFailed
-from tests.engines.models import parameters, tiny_model, tiny_tokenizer
+from tests.engines.models import CONTEXT_LENGTH, parameters, tiny_model, tiny_tokenizer
 
 pytest.importorskip("vllm", reason="vLLM is not installed here")
 
+from vllm.config import CUDAGraphMode
 from vllm.sampling_params import RequestOutputKind
 
+from openchatkit.engines import vllm_engine
 from openchatkit.engines.vllm_engine import VllmEngine, VllmOptions, engine_arguments, sampling_params
 
 OPTIONS = VllmOptions(
@@ -51,6 +56,38 @@ def test_options_are_vllms_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert arguments.speculative_config["method"] == "ngram"
     assert (arguments.enable_prefix_caching, arguments.enable_log_requests) == (False, False)
     assert engine_arguments(str(tmp_path), OPTIONS).revision is None
+
+
+@pytest.mark.parametrize(("cuda", "caching"), [(True, True), (True, False), (False, True)])
+def test_steps_are_recorded_where_that_is_possible(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cuda: bool, caching: bool
+) -> None:
+    monkeypatch.setattr(vllm_engine, "current_platform", SimpleNamespace(is_cuda=lambda: cuda))
+    options = replace(OPTIONS, recorded_steps=True, compiled=True, prefix_caching=caching)
+    arguments = engine_arguments(save_tiny(tmp_path), options)
+    recorded = arguments.compilation_config.cudagraph_mode == CUDAGraphMode.FULL
+    assert recorded == (cuda and caching)
+    if recorded:
+        assert arguments.attention_backend == "TRITON_ATTN"
+        assert max(arguments.compilation_config.cudagraph_capture_sizes) == CONTEXT_LENGTH // 2
+
+
+async def test_nothing_is_scored_while_recorded_steps_are_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = await asyncio.to_thread(VllmEngine.load, save_tiny(tmp_path), OPTIONS)
+    expected = await engine.score("Revenue of", [" 2025", " euros"])
+    # Nothing is recorded on a CPU: the proof compares plain steps with plain ones.
+    engine._largest_step, engine._steps = 32, "unproven"
+    scores = await asyncio.gather(*(engine.score("Revenue of", [" 2025", " euros"]) for _ in range(3)))
+    assert [one for each in scores for one in each] == pytest.approx(expected * 3, rel=1e-3)
+    monkeypatch.setattr(recorded_steps, "TOLERANCE", -1.0)
+    engine._steps = "unproven"
+    for _ in range(2):
+        with pytest.raises(EngineFailed, match="moderation_recorded_steps"):
+            await engine.score("Revenue of", [" 2025", " euros"])
+    assert caplog.text.count("event=recorded_steps wrong") == 1
+    await engine.close()
 
 
 def test_sampling_is_said_in_vllms_terms() -> None:

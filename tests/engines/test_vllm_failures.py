@@ -34,11 +34,13 @@ class Anything:
 
 NAMES: dict[str, dict[str, object]] = {
     "vllm": {"SamplingParams": Anything},
+    "vllm.config": {"CUDAGraphMode": SimpleNamespace(FULL="full")},
     "vllm.engine": {},
     "vllm.engine.arg_utils": {"AsyncEngineArgs": Anything},
     "vllm.inputs": {},
     "vllm.inputs.engine": {"tokens_input": lambda tokens: tokens},
     "vllm.outputs": {"CompletionOutput": Anything, "RequestOutput": Anything},
+    "vllm.platforms": {"current_platform": Anything},
     "vllm.sampling_params": {"MAX_LOGPROB_TOKEN_IDS": 8, "RequestOutputKind": Anything},
     "vllm.v1": {},
     "vllm.v1.engine": {},
@@ -67,7 +69,10 @@ class FailingLlm:
 
     def __init__(self, error: Exception) -> None:
         self.error: Exception | None = error
-        self.vllm_config = SimpleNamespace(model_config=SimpleNamespace(max_model_len=512))
+        self.vllm_config = SimpleNamespace(
+            model_config=SimpleNamespace(max_model_len=512),
+            compilation_config=SimpleNamespace(cudagraph_mode=None, max_cudagraph_capture_size=None),
+        )
         self.output_processor = SimpleNamespace(request_states={})
 
     def get_tokenizer(self) -> Any:

@@ -9,19 +9,9 @@ asked about them: `needs`, once `possibly` has been said, tells no label from an
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
 
 Tokens = tuple[int, ...]
-
-
-class Walk(NamedTuple):
-    """Questions that one request answers: it stands at one branching and goes on to the next."""
-
-    begun: Tokens
-    """What was said of a choice before the first question."""
-    step: int | None
-    """The token behind which the second question is asked, None where there is none."""
 
 
 class ChoiceTree:
@@ -45,18 +35,6 @@ class ChoiceTree:
             if len(tokens) + (begun in ends) > 1
         }
         """The tokens that may follow, by what was said of the choice before them; `()` is the first."""
-
-    def walks(self) -> Iterator[Walk]:
-        """Yield requests that answer every question once, as few as go in steps of one token."""
-        open_questions = dict.fromkeys(self.questions)
-        while open_questions:
-            begun = next(iter(open_questions))
-            del open_questions[begun]
-            steps = (token for token in self.questions[begun] if (*begun, token) in open_questions)
-            step = next(steps, None)
-            if step is not None:
-                del open_questions[(*begun, step)]
-            yield Walk(begun, step)
 
     def partings(self) -> list[list[int]]:
         """Return for each choice the places of the tokens that tell it from others."""

@@ -21,22 +21,24 @@ import logging
 import os
 import re
 import secrets
-from collections import ChainMap
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import torch
 from vllm import SamplingParams
+from vllm.config import CUDAGraphMode
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.inputs.engine import tokens_input
 from vllm.outputs import CompletionOutput, RequestOutput
+from vllm.platforms import current_platform
 from vllm.sampling_params import MAX_LOGPROB_TOKEN_IDS, RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from openchatkit.engines.choice_tree import ChoiceTree, Tokens, Walk
+from openchatkit.engines import recorded_steps
+from openchatkit.engines.choice_tree import ChoiceTree, Tokens
 from openchatkit.engines.detokenizer import REPLACEMENT
 from openchatkit.engines.reply import FinishReason, ReplyAssembler
 from openchatkit.engines.tokenizer import HuggingFaceTokenizer
@@ -87,6 +89,9 @@ class VllmOptions:
     """Of the weights while they load, from a checkpoint that is not quantised."""
     speculation: Literal["ngram"] | None = None
     """`ngram`: the text so far is searched for the last tokens, and what followed them is guessed."""
+    recorded_steps: bool = False
+    """Record whole steps as CUDA graphs, those of prompts too, for a model that only scores
+    (`recorded_steps.py`). Where there is no CUDA, no prefix cache or no compilation, nothing is recorded."""
     compiled: bool = True
     """Compile the model and record CUDA graphs: a minute more to load, for tests not worth it."""
 
@@ -102,7 +107,11 @@ class VllmEngine:
         self._context_length: int = engine.vllm_config.model_config.max_model_len
         self._running: dict[str, list[_Running]] = {}
         self._numbers = itertools.count()
-        self._scoring = 0
+        compilation = engine.vllm_config.compilation_config
+        whole = compilation.cudagraph_mode == CUDAGraphMode.FULL
+        self._largest_step: int = (compilation.max_cudagraph_capture_size or 0) if whole else 0
+        self._steps: Literal["right", "wrong", "unproven"] = "unproven" if self._largest_step else "right"
+        self._proving = asyncio.Lock()
         self._closed = False
         self._closing = asyncio.Lock()
 
@@ -202,72 +211,85 @@ class VllmEngine:
     async def score(self, prompt: str, choices: Sequence[str]) -> list[float]:
         """Return the probability of each choice; see `ports.Engine.score`.
 
-        A request tells what may follow the prompt and, where choices begin alike, one token further
-        on what may follow there: for the five labels two steps of the model, one of them over the part
-        of the prompt that is not cached. Where others are being scored as well, each question is a
-        request of its own in one and the same step: of the prompt only the last block of the cache is
-        computed again, and a step of a busy model costs far more than that.
+        Each question that the choices raise (for the five labels: what follows the prompt, and what
+        follows ` needs`) is a request of its own, all of them in one and the same step: of the prompt
+        they share all but the last block of the cache, and a step more would cost far more than that.
 
         Raises:
             EngineFailed, OutOfMemory: the model could not go on.
         """
         if not choices:
             return []
+        if self._steps != "right":
+            await self._prove_steps()
         tokens = self._tokenizer.encode(prompt)
         continuations = [self._tokenizer.encode_continuation(prompt, choice) for choice in choices]
         if not all(continuations):
             raise EngineFailed("the prompt or a choice is empty")
         tokens = self._checked(tokens, new_tokens=max(map(len, continuations)))
         tree = ChoiceTree(continuations)
-        self._scoring += 1
-        try:
-            if self._scoring > 1:
-                answers = await self._answers(tokens, tree, [Walk(begun, None) for begun in tree.questions])
-            else:
-                walks = list(tree.walks())
-                answers = await self._answers(tokens, tree, walks[:1])
-                answers |= await self._answers(tokens, tree, walks[1:])  # on top of the cached prompt
-        finally:
-            self._scoring -= 1
+        parts = [
+            (begun, following[start : start + MAX_LOGPROB_TOKEN_IDS])
+            for begun, following in tree.questions.items()
+            for start in range(0, len(following), MAX_LOGPROB_TOKEN_IDS)
+        ]
+        told = await all_of(self._likelihoods([*tokens, *begun], part) for begun, part in parts)
+        answers: dict[Tokens, dict[int, float]] = {begun: {} for begun in tree.questions}
+        for (begun, _), likelihoods in zip(parts, told, strict=True):
+            answers[begun] |= likelihoods
         try:
             return tree.probabilities(answers)
         except ValueError as error:
             raise EngineFailed("the model failed while it scored") from error
 
-    async def _answers(
-        self, prompt: list[int], tree: ChoiceTree, walks: Sequence[Walk]
-    ) -> dict[Tokens, dict[int, float]]:
-        """Return what `_answer` does, of all walks at once."""
-        return dict(ChainMap(*await all_of(self._answer(prompt, tree, walk) for walk in walks)))
+    async def _prove_steps(self) -> None:
+        """Compare recorded steps with plain ones, once; a second or so.
 
-    async def _answer(
-        self, prompt: list[int], tree: ChoiceTree, walk: Walk
-    ) -> dict[Tokens, dict[int, float]]:
-        """Return the log-probability of each token that may follow, for each question of a walk."""
-        asked = [walk.begun] if walk.step is None else [walk.begun, (*walk.begun, walk.step)]
-        wanted = sorted({token for begun in asked for token in tree.questions[begun]})
-        found: dict[Tokens, dict[int, float]] = {begun: {} for begun in asked}
-        for start in range(0, len(wanted), MAX_LOGPROB_TOKEN_IDS):
-            part = wanted[start : start + MAX_LOGPROB_TOKEN_IDS]
-            parameters = SamplingParams(
-                temperature=0.0,
-                max_tokens=len(asked),
-                # What is told are the model's own likelihoods, before this leaves but one token.
-                allowed_token_ids=None if walk.step is None else [walk.step],
-                logprob_token_ids=part,
-                detokenize=False,
-                ignore_eos=True,
-                output_kind=RequestOutputKind.FINAL_ONLY,
+        Raises:
+            EngineFailed: they differ. Nothing is ever scored then.
+        """
+        async with self._proving:
+            if self._steps == "unproven":
+                difference = await recorded_steps.largest_difference(
+                    self._likelihoods,
+                    self._forget_prefixes,
+                    largest=self._largest_step,
+                    context_length=self._context_length,
+                    vocabulary=self._engine.vllm_config.model_config.get_vocab_size(),
+                )
+                self._steps = "right" if difference <= recorded_steps.TOLERANCE else "wrong"
+                told = "event=recorded_steps %s: CUDA graphs differ from plain steps by %.3f nats"
+                level = logging.INFO if self._steps == "right" else logging.CRITICAL
+                logger.log(level, told, self._steps, difference)
+        if self._steps == "wrong":
+            raise EngineFailed(
+                "the judge's recorded steps are wrong; moderation_recorded_steps is their switch"
             )
-            outputs = self._outputs([*prompt, *walk.begun], parameters, f"score-{next(self._numbers)}")
-            async with contextlib.aclosing(outputs):
-                async for output in outputs:
-                    told = output.outputs[0].logprobs or ()
-                    for begun, position in zip(asked, told, strict=False):
-                        found[begun] |= {token: position[token].logprob for token in part}
-        if any(len(likelihoods) != len(wanted) for likelihoods in found.values()):
-            raise EngineFailed("the engine was closed" if self._closed else "vLLM broke off a score")
-        return found
+
+    async def _forget_prefixes(self) -> None:
+        """Empty the prefix cache."""
+        for _ in range(100):
+            if await self._engine.reset_prefix_cache():
+                return
+            await asyncio.sleep(0.01)  # the last request's blocks are being freed
+        raise EngineFailed("vLLM does not empty its prefix cache")
+
+    async def _likelihoods(self, tokens: list[int], following: list[int]) -> dict[int, float]:
+        """Return the log-probability of each token that may follow; at most `MAX_LOGPROB_TOKEN_IDS`."""
+        parameters = SamplingParams(
+            temperature=0.0,
+            max_tokens=1,
+            logprob_token_ids=following,
+            detokenize=False,
+            ignore_eos=True,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        outputs = self._outputs(tokens, parameters, f"score-{next(self._numbers)}")
+        async with contextlib.aclosing(outputs):
+            async for output in outputs:
+                for position in output.outputs[0].logprobs or ():
+                    return {token: position[token].logprob for token in following}
+        raise EngineFailed("the engine was closed" if self._closed else "vLLM broke off a score")
 
     async def _outputs(
         self, tokens: list[int], asked: SamplingParams, request_id: str
@@ -377,7 +399,7 @@ def engine_arguments(model: str, options: VllmOptions) -> AsyncEngineArgs:
         "prompt_lookup_max": NGRAM_LONGEST,
         "prompt_lookup_min": NGRAM_SHORTEST,
     }
-    return AsyncEngineArgs(
+    arguments = AsyncEngineArgs(
         model=model,
         revision=None if Path(model).is_dir() else options.revision,
         tokenizer_revision=None if Path(model).is_dir() else options.revision,
@@ -398,6 +420,11 @@ def engine_arguments(model: str, options: VllmOptions) -> AsyncEngineArgs:
         enable_log_requests=False,
         disable_log_stats=True,
     )
+    usable = options.compiled and options.prefix_caching and current_platform.is_cuda()
+    if not (options.recorded_steps and usable):
+        return arguments
+    context_length = arguments.create_model_config().max_model_len
+    return replace(arguments, **recorded_steps.arguments(context_length))
 
 
 def sampling_params(parameters: SamplingParameters, *, max_tokens: int) -> SamplingParams:
