@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openchatkit.errors import EngineFailed, ModerationUnavailable
+from openchatkit.moderation import windows
 from openchatkit.moderation.labels import LABELS, verdict_from_scores
 from openchatkit.moderation.policy import Decision
 from openchatkit.moderation.windows import (
@@ -318,7 +320,8 @@ class TestStream:
         assert all(len(item.text) >= 100 for item in released[:-2])
         assert len(judge.seen) <= 6
 
-    async def test_a_window_keeps_its_last_word_whole(self) -> None:
+    async def test_a_window_keeps_its_last_word_whole(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(windows, "READING_PACE", 1e9)  # or the second window would hold the rest
         source = Source(["in", "vest", "ment ", "port", "foli", "o ", "the", "ory"])
         released = await collect(source, MarkerJudge(), window=4, first=4)
         assert [item.text for item in released] == ["investment ", "portfolio ", "theory", ""]
@@ -407,31 +410,55 @@ class TestStream:
         assert len(judge.seen) <= 4
         assert "".join(item.text for item in released).split() == ["x"] * 200
 
-    @pytest.mark.parametrize(("limit", "patient"), [(10_000, True), (40, False)])
-    async def test_the_slower_the_judge_the_fewer_windows_end_with_a_sentence(
-        self, limit: int, patient: bool
+    @pytest.mark.parametrize("ending", ["", "."])
+    async def test_windows_grow_while_the_reader_has_text_left(self, ending: str) -> None:
+        judge = MarkerJudge()
+        word = "word" * 7 + ending + " "
+        released = await collect(Source([word] * 300), judge, window=16, first=4)
+        sizes = [item.text.count("w") // 7 for item in released]
+        assert sum(sizes) == 300
+        # 4, 16, then thrice what has been released, four windows' length at most; sentences at half of it.
+        most = [4, 16, 60, 64, 64] if not ending else [4, 8, 18, 32, 32, 32]
+        assert sizes[: len(most)] == pytest.approx(most, abs=8)
+
+    async def test_a_reader_who_waits_gets_a_window_as_soon_as_it_is_full(
+        self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        sentence = "word " * 20 + "end. "
-        asked = 0
+        monkeypatch.setattr(windows, "READING_PACE", 1e6)
 
         async def chunks() -> AsyncGenerator[Chunk]:
             for _ in range(40):
-                await asyncio.sleep(0.02)
-                yield Chunk(sentence, 21)
+                await asyncio.sleep(0.001)
+                yield Chunk("word ", 1)
             yield Chunk("", 0, "stop")
 
-        async def judge(text: str) -> Decision:
-            nonlocal asked
-            asked += 1
-            await asyncio.sleep(0.02)
-            return decision("casual")
+        released = [
+            item async for item in moderated(chunks(), MarkerJudge(), window_tokens=8, first_window_tokens=4)
+        ]
+        assert [item.text.count("w") for item in released] == [4, 8, 8, 8, 8, 4, 0]
 
-        released = ""
-        async for item in moderated(chunks(), judge, window_tokens=limit, first_window_tokens=limit):
-            released += item.text
-        assert released == sentence * 40
-        # A sentence comes every 20 ms and is judged in 20 ms: with patience, one of four is waited for.
-        assert (asked <= 15) == patient
+    async def test_a_window_that_waits_for_the_reader_is_judged_when_he_is_done(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(windows, "READING_PACE", 4 / 0.2)
+        more = asyncio.Event()
+
+        async def chunks() -> AsyncGenerator[Chunk]:
+            for _ in range(12):
+                await asyncio.sleep(0.002)
+                yield Chunk("word ", 1)
+            await more.wait()
+            yield Chunk("", 0, "stop")
+
+        async with contextlib.aclosing(
+            moderated(chunks(), MarkerJudge(), window_tokens=8, first_window_tokens=4)
+        ) as stream:
+            assert (await anext(stream)).text == "word " * 4
+            began = time.monotonic()
+            assert (await asyncio.wait_for(anext(stream), 5)).text == "word " * 8
+            assert time.monotonic() - began < 1  # nothing more came: the reader's pace alone let it go
+            more.set()
+            assert (await anext(stream)).finish_reason == "stop"
 
     async def test_a_block_stops_the_source_at_once(self) -> None:
         source, judge = Source(words(f"fine so far {MARKER} and much more " + "x " * 500)), MarkerJudge()

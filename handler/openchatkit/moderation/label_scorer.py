@@ -11,13 +11,11 @@ Texts longer than a window are judged in overlapping windows; the worst verdict 
 
 from __future__ import annotations
 
-import contextlib
 import re
 
 from openchatkit.errors import ModerationUnavailable, OpenChatKitError
 from openchatkit.moderation.disguise import clean, latinise, unmix
 from openchatkit.moderation.labels import LABELS, verdict_from_scores, worst
-from openchatkit.moderation.rounds import Rounds
 from openchatkit.moderation.segments import segments
 from openchatkit.ports import Engine, Verdict
 from openchatkit.tasks import all_of
@@ -140,16 +138,14 @@ def prompts(human: str, bot: str | None = None) -> list[str]:
 class LabelScorer:
     """A `Moderator` over the `score` of an engine, e.g. one with GPT-JT-Moderation-6B."""
 
-    def __init__(self, engine: Engine, *, sharpness: float = SHARPNESS, rounds: Rounds | None = None) -> None:
+    def __init__(self, engine: Engine, *, sharpness: float = SHARPNESS) -> None:
         """
         Args:
             engine: the model.
             sharpness: see `SHARPNESS`.
-            rounds: where the model shares its device with another; None: every text is judged at once.
         """
         self._engine = engine
         self._sharpness = sharpness
-        self._rounds = rounds
 
     async def judge(self, human: str, bot: str | None = None) -> Verdict:
         """Return the verdict on the worst window of the human's text, or of the bot's in its context.
@@ -164,10 +160,8 @@ class LabelScorer:
         return worst(verdicts)
 
     async def _judge_one(self, prompt: str) -> Verdict:
-        place = contextlib.nullcontext() if self._rounds is None else self._rounds.place()
         try:
-            async with place:
-                scores = await self._engine.score(prompt, [f" {label}" for label in FRAME_LABELS])
+            scores = await self._engine.score(prompt, [f" {label}" for label in FRAME_LABELS])
         except ModerationUnavailable:
             raise
         except (OpenChatKitError, ValueError, RuntimeError, MemoryError):

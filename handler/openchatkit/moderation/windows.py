@@ -2,7 +2,8 @@
 
 The source is read all the time; as soon as a sentence ends, or enough tokens have come, what has
 been read is a window. It is judged together with the reply before it while the next one is being
-generated, then released. A block closes the source at once.
+generated, then released. A block closes the source at once. While the reader still has released text
+to read, windows grow: a reply that is generated faster than it is read needs fewer judgements.
 
 What a judge sees is a view: at most `context_characters` of the reply's end, begun at a word. A
 window that is longer is judged in several views that overlap, so nothing shorter than
@@ -39,9 +40,13 @@ OVERLAP_CHARACTERS = 200
 SHORTEST_SENTENCE = 100
 """Characters; what ends earlier (`1.`, `Yes.`, a short sentence) waits for company: a judgement costs the
 same, and beside a reader's pace the next sentence comes at once."""
-PATIENCE = 3.0
-"""A sentence waits for the next one until so many times as long has passed as the last judgement took: the
-slower a judge is, the less often it is asked. A full window waits for nothing."""
+READING_PACE = 8.0
+"""Tokens a second of a fast reader: some six English words (Brysbaert 2019 found four on average)."""
+GROWTH = 3
+"""Times what has been released, that a window holds while the reader still has text to read. A judgement
+costs much the same for a short window and a long one; the text that is ahead of the reader can wait."""
+MOST_GROWTH = 4
+"""Times `window_tokens`, that a window grows to: about as much as one view shows."""
 CLOSE_TIMEOUT_S = 5.0
 """How long a source may take to stop before the turn goes on without waiting for it."""
 
@@ -97,14 +102,14 @@ async def moderated(
         EngineFailed: the source ended without a finish reason. Its own errors pass unchanged.
     """
     worst: Decision | None = None
-    sentences_from = time.monotonic()
+    reading_until = float("-inf")
     async with contextlib.aclosing(_Source(chunks)) as source, _Asking(judge, context_characters) as asking:
         while True:
             limit = window_tokens if source.cleared else min(window_tokens, first_window_tokens)
-            end = await source.next_window(mode, limit, sentences_from)
+            grown = max(limit, min(GROWTH * source.released_tokens, MOST_GROWTH * window_tokens))
+            end = await source.next_window(mode, limit, grown, reading_until)
             if end is None:
                 break
-            asked = time.monotonic()
             # Blanks alone cannot be judged, and can do no harm.
             if mode != "off" and source.text[source.cleared : end].strip():
                 judging = asking.about(source.text, source.cleared, end)
@@ -118,9 +123,11 @@ async def moderated(
                     await source.aclose()
                     yield Released("", source.tokens, "moderated", decision)
                     return
-            answered = time.monotonic()
-            sentences_from = answered + PATIENCE * (answered - asked)
-            yield Released(source.take(end), source.tokens)
+            before = source.released_tokens
+            text = source.take(end)
+            reading_s = (source.released_tokens - before) / READING_PACE
+            reading_until = max(reading_until, time.monotonic()) + reading_s
+            yield Released(text, source.tokens)
         yield Released("", source.tokens, source.finish_reason, worst)
 
 
@@ -199,6 +206,7 @@ class _Source:
         self.text = ""
         self.cleared = 0
         """Characters of `text` that have been released."""
+        self.released_tokens = 0
         self.tokens = 0
         self.finish_reason: Literal["stop", "length", "cancelled"] | None = None
         self._chunks = chunks
@@ -226,12 +234,13 @@ class _Source:
             self._ended.set()
             self._news.set()
 
-    async def next_window(self, mode: Mode, limit: int, sentences_from: float) -> int | None:
+    async def next_window(self, mode: Mode, limit: int, grown: int, reading_until: float) -> int | None:
         """Return where in `text` the next window ends, None after the last one.
 
         Args:
-            limit: tokens of a full window.
-            sentences_from: when a window of whole sentences may end before it is full, monotonic.
+            limit: tokens of a full window, once the reader has read all that was released.
+            grown: tokens of a full window before.
+            reading_until: when the reader will have read it, monotonic.
         """
         while True:
             if self._failure is not None:
@@ -241,12 +250,15 @@ class _Source:
                 return len(self.text) if pending else None
             if pending and mode == "off":
                 return len(self.text)
-            waits = sentences_from - time.monotonic()
-            if pending and mode == "stream" and (length := self._window_length(pending, limit, waits <= 0)):
-                return self.cleared + length
+            left = 0.0
+            if mode == "stream":
+                left = reading_until - time.monotonic()
+                full, least = (grown, grown // 2) if left > 0 else (limit, 0)
+                if pending and (length := self._window_length(pending, full, least)):
+                    return self.cleared + length
             self._news.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), waits if waits > 0 else None)
+                await asyncio.wait_for(self._news.wait(), left if left > 0 else None)
 
     async def ended_or(self, judging: asyncio.Task[Decision]) -> None:
         """Return when there is nothing more to read, or the judgement is there."""
@@ -256,12 +268,20 @@ class _Source:
         finally:
             ended.cancel()
 
-    def _window_length(self, pending: str, limit: int, sentences_do: bool) -> int:
-        """Return the length of the window that is ready, 0 where there is none yet."""
+    def _window_length(self, pending: str, full: int, least: int) -> int:
+        """Return the length of the window that is ready, 0 where there is none yet.
+
+        Args:
+            full: tokens of a window that ends wherever it is.
+            least: tokens before a sentence's end will do.
+        """
+        tokens = sum(tokens for end, tokens in self._pending if end > self.cleared)
+        if tokens < least:
+            return 0
         sentences = [match.end() for match in _SENTENCE_END.finditer(pending)]
-        if sentences_do and sentences and sentences[-1] >= SHORTEST_SENTENCE:
+        if sentences and sentences[-1] >= SHORTEST_SENTENCE:
             return sentences[-1]
-        if sum(tokens for end, tokens in self._pending if end > self.cleared) < limit:
+        if tokens < full:
             return 0
         # The last word may still grow: half a word says nothing to a judge, nor to a reader.
         whole_words = len(pending) - len(pending.split()[-1]) if pending.split() else 0
@@ -274,7 +294,7 @@ class _Source:
         text = self.text[self.cleared : end]
         self.cleared = end
         while self._pending and self._pending[0][0] <= end:
-            self._pending.popleft()
+            self.released_tokens += self._pending.popleft()[1]
         return text
 
     async def aclose(self) -> None:
