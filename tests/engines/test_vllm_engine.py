@@ -6,6 +6,7 @@ import asyncio
 import multiprocessing
 import os
 import signal
+import threading
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -123,3 +124,14 @@ async def test_requests_fail_when_vllms_process_dies(tmp_path: Path) -> None:
     await engine.close()
     core.join(60)
     assert not core.is_alive()
+
+
+async def test_the_death_of_vllms_process_is_noticed_while_nobody_asks(tmp_path: Path) -> None:
+    before = set(multiprocessing.active_children())
+    died = threading.Event()
+    engine = await asyncio.to_thread(VllmEngine.load, save_tiny(tmp_path), OPTIONS, on_death=died.set)
+    (core,) = set(multiprocessing.active_children()) - before
+    assert core.pid is not None
+    os.kill(core.pid, signal.SIGKILL)
+    assert await asyncio.to_thread(died.wait, 30)
+    await engine.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
+import threading
 from collections.abc import AsyncGenerator, Iterator
 from importlib.util import find_spec
 from types import ModuleType, SimpleNamespace
@@ -74,6 +75,7 @@ class FailingLlm:
             compilation_config=SimpleNamespace(cudagraph_mode=None, max_cudagraph_capture_size=None),
         )
         self.output_processor = SimpleNamespace(request_states={})
+        self.errored = False
 
     def get_tokenizer(self) -> Any:
         return tiny_tokenizer()
@@ -178,6 +180,30 @@ async def test_memory_that_ran_out_in_a_core_that_died_of_it(vllm_engine: Module
     with pytest.raises(OutOfMemory):
         await ask(engine)
     assert deaths == ["x"]
+
+
+@pytest.mark.parametrize("closed", [False, True])
+async def test_a_core_that_dies_while_nobody_asks_is_told_too(
+    vllm_engine: ModuleType, monkeypatch: pytest.MonkeyPatch, closed: bool
+) -> None:
+    llm = FailingLlm(vllm_engine.EngineDeadError())
+    llm.vllm_config.cache_config = SimpleNamespace(num_gpu_blocks=4, block_size=16)
+    monkeypatch.setattr(vllm_engine, "WATCH_S", 0.01)
+    monkeypatch.setattr(vllm_engine, "AsyncLLM", SimpleNamespace(from_engine_args=lambda arguments: llm))
+    died = threading.Event()
+    options = vllm_engine.VllmOptions(
+        dtype="float32", tensor_parallel_degree=1, memory_share=0.1, max_concurrent_requests=8
+    )
+    engine = vllm_engine.VllmEngine.load("model", options, on_death=died.set)
+    assert not died.wait(0.1)
+    if closed:
+        await engine.close()
+    llm.errored = True
+    assert died.wait(0.2 if closed else 5) != closed
+    if not closed:
+        with pytest.raises(EngineFailed, match="has ended"):
+            await ask(engine)
+        await engine.close()
 
 
 async def test_an_engine_that_is_closed_has_not_died(vllm_engine: ModuleType) -> None:

@@ -21,6 +21,8 @@ import logging
 import os
 import re
 import secrets
+import threading
+import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,6 +55,8 @@ NGRAM_TOKENS = 8
 NGRAM_LONGEST, NGRAM_SHORTEST = 4, 2
 """Tokens at the text's end that are looked for in what came before."""
 
+WATCH_S = 1.0
+"""Between two looks at whether vLLM's process is there."""
 CLOSE_TIMEOUT_S = 5.0
 """How long vLLM may take to answer before it is ended without waiting for it."""
 
@@ -102,7 +106,7 @@ class VllmEngine:
     def __init__(self, engine: AsyncLLM, *, on_death: Callable[[], None] | None = None) -> None:
         self._engine = engine
         self._on_death = on_death
-        self._dead = False
+        self._death = threading.Lock()
         self._tokenizer = HuggingFaceTokenizer(engine.get_tokenizer())
         self._context_length: int = engine.vllm_config.model_config.max_model_len
         self._running: dict[str, list[_Running]] = {}
@@ -124,8 +128,8 @@ class VllmEngine:
         Args:
             model: a directory with a causal language model in safetensors, or a hub id.
             options: how to run it.
-            on_death: called once, when a request finds that vLLM's process has ended: no later one
-                can be answered.
+            on_death: called once, soon after vLLM's process has ended, from any thread: no request can
+                be answered any more.
 
         Raises:
             EngineFailed: the model is not there, does not fit, or is not one that vLLM can run.
@@ -141,7 +145,17 @@ class VllmEngine:
             engine.cache_tokens / engine.context_length,
             engine.context_length,
         )
+        if on_death is not None:
+            threading.Thread(target=engine._watch, name="vllm-watch", daemon=True).start()
         return engine
+
+    def _watch(self) -> None:
+        """Notice that vLLM's process has ended while nobody asks for anything. A thread's."""
+        while not self._closed:
+            if self._engine.errored:
+                self._died()
+                return
+            time.sleep(WATCH_S)
 
     @property
     def tokenizer(self) -> HuggingFaceTokenizer:
@@ -320,9 +334,8 @@ class VllmEngine:
 
     def _died(self) -> None:
         """Say once that vLLM's process is gone, in the log and to the host."""
-        if self._dead or self._closed:
+        if self._closed or not self._death.acquire(blocking=False):
             return
-        self._dead = True
         logger.critical("event=engine_dead vllm's process has ended; this one cannot answer any more")
         if self._on_death is not None:
             self._on_death()
@@ -420,8 +433,8 @@ def engine_arguments(model: str, options: VllmOptions) -> AsyncEngineArgs:
         enable_log_requests=False,
         disable_log_stats=True,
     )
-    usable = options.compiled and options.prefix_caching and current_platform.is_cuda()
-    if not (options.recorded_steps and usable):
+    recordable = options.compiled and options.prefix_caching
+    if not (options.recorded_steps and recordable and current_platform.is_cuda()):
         return arguments
     context_length = arguments.create_model_config().max_model_len
     return replace(arguments, **recorded_steps.arguments(context_length))
