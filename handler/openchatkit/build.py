@@ -288,6 +288,8 @@ def build_retriever(
         budgets={built.source.name: built.timeout_s for built in outside if built.timeout_s is not None},
         min_score=settings.retrieval_min_score,
         reranker=reranker,
+        reranked=settings.reranker_passages,
+        reranker_min_score=settings.reranker_min_score,
     )
 
 

@@ -99,6 +99,10 @@ class Settings(BaseModel):
     retrieval_timeout_s: PositiveSeconds = 5
     reranker: str | None = None
     """Directory or hub id of a cross-encoder that puts the best passages in order; None: their scores do."""
+    reranker_passages: Annotated[int, Field(ge=1, le=100)] = 20
+    """Passages that it reads for a question; the time it takes grows with them."""
+    reranker_min_score: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Its score below which a passage is left out; where all are, the model is given none."""
 
     # moderation
     moderation: Literal["embedding", "causal_lm", "remote"] = "embedding"

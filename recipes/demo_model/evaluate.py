@@ -10,6 +10,7 @@ the handler's retrieval found, in its order. `natural_dev.jsonl` was read while 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import datetime
 import hashlib
 import json
@@ -30,6 +31,8 @@ HERE = Path(__file__).resolve().parent
 ORDERS = HERE / "natural_orders.json"
 LONGEST_REPLY = 130
 SEED = 90_001
+WRONG = 99
+"""A citation that no reply has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +171,43 @@ def natural_cases(path: Path, *, searched: bool = False) -> list[Case]:
     return cases
 
 
+def served_cases(path: Path) -> list[Case]:
+    """Return the questions of a file with what the local chatbot would show of their passages.
+
+    The reranker reads every sentence; the best one, if it is good enough, is all that the model gets.
+    """
+    from local import defaults
+    from openchatkit.ports import Passage as Found
+    from openchatkit.retrieval.follow_up import follow_up_queries
+    from openchatkit.retrieval.reranker import CrossEncoder
+    from openchatkit.retrieval.splitter import split_sentences
+
+    reranker = CrossEncoder.load(str(defaults.RERANKER))
+    preamble = render_preamble(DEFAULT_PREAMBLE, datetime.date(2026, 11, 22))
+    cases = []
+    for row in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
+        history = [Turn(turn["human"], turn["bot"]) for turn in row.get("history") or []]
+        query = follow_up_queries(row["question"], [turn.human for turn in history])[-1]
+        sentences = [
+            (place, passage, sentence.strip())
+            for place, passage in enumerate(row["passages"], start=1)
+            for sentence in split_sentences(passage["text"])
+        ]
+        found = [Found("", "", passage["title"], text, 0.0) for _, passage, text in sentences]
+        scores = asyncio.run(reranker.scores(query, found))
+        best = max(range(len(scores)), key=scores.__getitem__, default=None)
+        shown: list[Passage] = []
+        cited = row["passage"] or 0
+        if best is not None and scores[best] >= defaults.RERANKER_MIN_SCORE:
+            place, passage, text = sentences[best]
+            shown = [Passage(passage["title"], passage.get("date"), text)]
+            # A wrong passage is the only one, and is called 1: no reply can be right.
+            cited = 0 if not cited else 1 if place == cited else WRONG
+        prompt = render_prompt(row["question"], preamble=preamble, history=history, passages=shown)
+        cases.append(Case(prompt, "", cited, tuple(row["answer"] or ()), row["question"]))
+    return cases
+
+
 def generated_cases(family: str, number: int, source: str = "") -> list[Case]:
     """Return dialogues of seeds that training never uses."""
     cases = []
@@ -201,7 +241,14 @@ def tally(cases: list[Case], replies: list[str]) -> Tally:
 
 
 def evaluate(
-    path: Path, device: str, number: int, batch: int, show: str = "", searched: bool = False
+    path: Path,
+    device: str,
+    number: int,
+    batch: int,
+    show: str = "",
+    *,
+    searched: bool = False,
+    served: bool = False,
 ) -> dict[str, Any]:
     """Return the scores of all sets, and print each as it is done."""
     speaker = Speaker(path, device, batch)
@@ -225,6 +272,8 @@ def evaluate(
             sets[f"natural_{name}"] = natural_cases(file)
             if searched and name != "dev2":
                 sets[f"natural_{name}_searched"] = natural_cases(file, searched=True)
+            if served:
+                sets[f"natural_{name}_served"] = served_cases(file)
     scores: dict[str, Any] = {}
     for name, cases in sets.items():
         start = time.perf_counter()
@@ -245,6 +294,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--show", default="")
     parser.add_argument("--searched", action="store_true", help="score with passages in search order as well")
+    parser.add_argument("--served", action="store_true", help="score behind the local reranker as well")
     options = parser.parse_args()
     if options.orders:
         keep_orders()
@@ -254,7 +304,15 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     print(
         json.dumps(
-            evaluate(options.model, device, options.number, options.batch, options.show, options.searched)
+            evaluate(
+                options.model,
+                device,
+                options.number,
+                options.batch,
+                options.show,
+                searched=options.searched,
+                served=options.served,
+            )
         )
     )
 

@@ -18,17 +18,18 @@ from local import defaults
 from openchatkit import wire
 from openchatkit.build import build_service
 from openchatkit.service import OpenChatKitService
+from recipes.demo_model.corpus.dialogues import NO_PASSAGE, NOT_FOUND
 
 QUESTIONS = [
     json.loads(line)
     for line in Path(__file__).with_name("questions.jsonl").read_text(encoding="utf-8").splitlines()
 ]
 
-# A little under what the present demonstration model reaches (README, docs/LOG.md). The aim is 0.85
-# for facts; the answer stands in one of the three sentences that it is given for 0.95 of them.
-FLOOR_FACTS = 0.66
+# A little under what the demonstration model reaches behind its reranker (README, docs/LOG.md). The aim is
+# 0.85 for facts; the sentence that it is given holds the answer for 0.91 of them.
+FLOOR_FACTS = 0.75
 FLOOR_FOLLOW_UPS = 0.59
-FLOOR_DECLINED = 0.74
+FLOOR_DECLINED = 0.88
 FLOOR_SMALLTALK = 0.95
 AT_ONCE = 4
 
@@ -88,7 +89,11 @@ async def test_follow_ups_use_the_turn_before(service: OpenChatKitService) -> No
 async def test_what_the_library_does_not_hold_is_declined(service: OpenChatKitService) -> None:
     questions = of_kind("unanswerable")
     answers = await replies(service, questions)
-    declined = [not reply.details.citations for reply in answers]
+    # A reply without a citation may still be made up.
+    declined = [
+        not reply.details.citations and reply.generated_text.startswith((NOT_FOUND, NO_PASSAGE))
+        for reply in answers
+    ]
     report("declined", questions, declined, FLOOR_DECLINED)
 
 

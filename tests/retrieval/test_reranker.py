@@ -8,7 +8,9 @@ import pytest
 import torch
 from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
+from local import defaults
 from openchatkit.ports import Passage, Query
+from openchatkit.retrieval.difference import FILE, save_difference
 from openchatkit.retrieval.encoder import bundled_minilm_directory
 from openchatkit.retrieval.reranker import CrossEncoder
 from openchatkit.retrieval.system import RetrievalSystem
@@ -102,3 +104,52 @@ async def test_a_reranker_that_fails_costs_its_order_only(caplog: pytest.LogCapt
     assert [passage.id for passage in found.passages] == ["0", "1"]
     assert found.failures == {"reranker": "failed"}
     assert "canary" not in caplog.text
+
+
+async def test_a_passage_that_scores_too_little_is_left_out() -> None:
+    system = RetrievalSystem(
+        [ListSource()], timeout_s=60, min_score=0.0, reranker=Backwards(), reranked=5, reranker_min_score=0.03
+    )
+    found = await system.retrieve([Query("the follow-up with its words")], 4)
+    assert [passage.id for passage in found.passages] == ["4", "3"]
+    strict = RetrievalSystem(
+        [ListSource()], timeout_s=60, min_score=0.0, reranker=Backwards(), reranker_min_score=0.5
+    )
+    nothing = await strict.retrieve([Query("the follow-up with its words")], 4)
+    assert nothing.passages == () and nothing.failures == {}
+
+
+SENTENCES = (
+    "Group revenue rose by 4% to 312 million euros in 2024.",
+    "Maren Holt has led the company since 2019.",
+    "The new kiln in Aarhus was lit in March.",
+    "For 2025 management reckons with revenue of 330 million euros.",
+)
+
+
+@pytest.mark.parametrize(
+    ("question", "place"),
+    [
+        ("Who is in charge of Brickhaven?", 1),
+        ("How much did Brickhaven sell in 2024?", 0),
+        ("What does Brickhaven expect to turn over next year?", 3),
+        ("What is Brickhaven's credit rating?", None),
+        ("How many people work for Brickhaven?", None),
+    ],
+)
+async def test_the_local_reranker_knows_what_answers_and_that_nothing_does(
+    question: str, place: int | None
+) -> None:
+    reranker = CrossEncoder.load(str(defaults.RERANKER))
+    texts = [Passage(str(n), "one", "Brickhaven 2024", text, 0.5) for n, text in enumerate(SENTENCES)]
+    scores = await reranker.scores(question, texts)
+    answering = [number for number, score in enumerate(scores) if score >= 0.3]
+    assert answering[:1] == ([] if place is None else [place])
+    assert place is None or max(scores) == scores[place]
+
+
+def test_a_difference_from_another_model_is_refused(tmp_path: Path) -> None:
+    weights = {"bert.pooler.dense.bias": torch.ones(384)}
+    save_difference(tmp_path / FILE, {"bert.pooler.dense.bias": torch.zeros(384)}, weights)
+    with pytest.raises(SettingsError, match="another model"):
+        CrossEncoder.load(str(tmp_path))

@@ -18,8 +18,6 @@ from openchatkit.retrieval.passages import same
 
 TIMEOUT = "timeout"
 FAILED = "failed"
-RERANKED = 20
-"""Passages that a reranker puts in order, where there is one."""
 RERANKER = "reranker"
 """Its name among the failures."""
 
@@ -36,6 +34,8 @@ class RetrievalSystem:
         timeout_s: float,
         min_score: float,
         reranker: Reranker | None = None,
+        reranked: int = 20,
+        reranker_min_score: float = 0.0,
         budgets: Mapping[str, float] | None = None,
     ) -> None:
         """Join sources.
@@ -45,6 +45,8 @@ class RetrievalSystem:
             timeout_s: time budget of a source for a query, in seconds.
             min_score: passages that score less are dropped.
             reranker: puts what is left in order, and gives the passages its own scores.
+            reranked: passages that it reads for a question.
+            reranker_min_score: passages that score less with it are dropped.
             budgets: time budgets of single sources by name, in seconds, in place of `timeout_s`.
         """
         self._sources = {source.name: source for source in sources}
@@ -54,6 +56,8 @@ class RetrievalSystem:
         self._budgets = dict(budgets or {})
         self._min_score = min_score
         self._reranker = reranker
+        self._reranked = reranked
+        self._reranker_min_score = reranker_min_score
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -74,19 +78,19 @@ class RetrievalSystem:
             [self._source(name) for name in dict.fromkeys(sources)] if sources else [*self._sources.values()]
         )
         failures: dict[str, str] = {}
-        most = k if self._reranker is None else max(k, RERANKED)
+        most = k if self._reranker is None else max(k, self._reranked)
         calls = [self._search(source, query, most, failures) for query in queries for source in asked]
         found = await asyncio.gather(*calls)
         best = self._fuse([passage for passages in found for passage in passages], most)
         if self._reranker is not None and best and queries:
             # The last query of a follow-up carries the words that it leans on.
-            best = await self._reranked(self._reranker, queries[-1].text, best, failures)
+            best = await self._rerank(self._reranker, queries[-1].text, best, failures)
         return Retrieval(tuple(best[:k]), failures)
 
-    async def _reranked(
+    async def _rerank(
         self, reranker: Reranker, question: str, passages: list[Passage], failures: dict[str, str]
     ) -> list[Passage]:
-        """Return passages in a reranker's order; as they were where it is late or fails."""
+        """Return what a reranker lets pass, best first; all as it was where it is late or fails."""
         try:
             async with asyncio.timeout(self._timeout_s):
                 scores = await reranker.scores(question, passages)
@@ -97,7 +101,11 @@ class RetrievalSystem:
             failures[RERANKER] = FAILED
             _log.warning("the reranker failed: %s", type(error).__name__)
             return passages
-        scored = [replace(passage, score=score) for passage, score in zip(passages, scores, strict=True)]
+        scored = [
+            replace(passage, score=score)
+            for passage, score in zip(passages, scores, strict=True)
+            if score >= self._reranker_min_score
+        ]
         return sorted(scored, key=lambda passage: -passage.score)
 
     async def passage(self, source: str, passage_id: str) -> Passage | None:

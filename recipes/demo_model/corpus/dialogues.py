@@ -194,8 +194,18 @@ def _from_report(rng: random.Random, family: str, source: str) -> Report | None:
     return None
 
 
+def _alone(passages: tuple[Passage, ...], cited: int) -> tuple[tuple[Passage, ...], int]:
+    """Return the passage that answers, or the search's first where none does, and its number."""
+    return (passages[max(0, cited - 1) :][:1], min(cited, 1))
+
+
 def dialogue(
-    rng: random.Random, family: str = "", source: str = "", ranked: float = 0.0, bare: float = 0.0
+    rng: random.Random,
+    family: str = "",
+    source: str = "",
+    ranked: float = 0.0,
+    bare: float = 0.0,
+    single: float = 0.0,
 ) -> Dialogue:
     """Return one example of a family; without one, of the mixture the model is trained on.
 
@@ -205,8 +215,13 @@ def dialogue(
             `story_held_out` for a story; else anything.
         ranked: share of examples whose passages come in the order of a search; those of stories always do.
         bare: share of examples without passages, beside those that the mixture has.
+        single: share of examples with one passage, as a reranker leaves it; what to decline is the
+            reranker's part then, so a single passage is always answered from.
     """
-    family = family or _family(rng, bare)
+    alone = single > 0 and rng.random() < single
+    if not family:
+        family = _family(rng, bare)
+        family = "answered" if alone and family == "declined" else family
     in_order = ranked > 0 and rng.random() < ranked
     day = datetime.date(2024, 1, 1) + datetime.timedelta(days=rng.randrange(2200))
     today = f"{day.day} {day:%B %Y}"
@@ -221,9 +236,10 @@ def dialogue(
         return Dialogue(prompt, NO_PASSAGE, family, (), None, 0)
     if told is not None:
         history = [*history[:1], Turn(*told.before)] if told.before else history
-        prompt = render_prompt(told.question, preamble=preamble, history=history, passages=told.passages)
-        reply = f"{told.answer} [{told.cited}]" if told.answer else NOT_FOUND
-        return Dialogue(prompt, reply, family, told.passages, told.answer, told.cited)
+        passages, cited = _alone(told.passages, told.cited) if alone else (told.passages, told.cited)
+        prompt = render_prompt(told.question, preamble=preamble, history=history, passages=passages)
+        reply = f"{told.answer} [{cited}]" if told.answer else NOT_FOUND
+        return Dialogue(prompt, reply, family, passages, told.answer, cited)
     if family == "follow":
         scene, turns = _follow_up(rng, in_order)
         history = history[:1] + turns
@@ -236,6 +252,9 @@ def dialogue(
         scene.answer,
         scene.cited,
     )
+    if alone:
+        passages, cited = _alone(passages, cited)
+        reply = f"{answer} [{cited}]" if answer else reply
     if family in ("chat", "bare", "odd"):
         passages = () if family == "bare" or rng.random() < 0.5 else passages
         answer, cited = None, 0

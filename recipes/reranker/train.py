@@ -1,0 +1,255 @@
+"""Train the local reranker: MiniLM, reading question and passage together.
+
+    PYTHONPATH=handler:. python3 -m recipes.reranker.train --out DIR [--minilm DIR]
+
+On one H200 two to three minutes. A question's candidates and an empty place, whose logit is 0, compete in one
+softmax: what answers must beat both the other sentences and the claim that nothing does. So the
+sigmoid of a logit is a score that a threshold can be set on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import (
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from openchatkit.retrieval.difference import FILE, named_for, save_difference
+from openchatkit.retrieval.encoder import bundled_minilm_directory, mean_pooling
+from recipes.reranker.examples import Example, bundles, drawn, stories
+
+CANDIDATES = 16
+"""Sentences that compete for a question in a step."""
+QUESTIONS = 32
+"""Questions of a step."""
+MAX_TOKENS = 192
+WARM_UP = 0.1
+
+
+@dataclass(slots=True)
+class Job:
+    """An example with its candidates by how near they lie to the question."""
+
+    example: Example
+    order: list[int]
+
+
+class Reader:
+    """Network and tokenizer on a device."""
+
+    def __init__(self, network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, device: str) -> None:
+        moved: Any = network
+        self.network = moved.to(device)
+        self.tokenizer = tokenizer
+        self.device = device
+
+    def logits(self, questions: Sequence[str], texts: Sequence[str]) -> Tensor:
+        """Return how well each text answers its question, shape `(pairs,)`."""
+        batch = self.tokenizer(
+            list(questions),
+            list(texts),
+            truncation=True,
+            padding=True,
+            max_length=MAX_TOKENS,
+            return_tensors="pt",
+        ).to(self.device)
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
+            found: Tensor = self.network(**batch).logits[:, 0]
+        return found.float()
+
+
+def ranked(examples: Sequence[Example], minilm: Path, device: str) -> list[Job]:
+    """Return the examples with their candidates in the order of the plain search."""
+    tokenizer = AutoTokenizer.from_pretrained(str(minilm))
+    encoder: Any = AutoModel.from_pretrained(str(minilm), dtype=torch.float32)
+    encoder = encoder.to(device).eval()
+    texts = list(dict.fromkeys(text for one in examples for text in (one.question, *one.candidates)))
+    vectors: dict[str, Tensor] = {}
+    with torch.inference_mode():
+        for start in range(0, len(texts), 256):
+            some = texts[start : start + 256]
+            batch = tokenizer(
+                some, truncation=True, padding=True, max_length=MAX_TOKENS, return_tensors="pt"
+            ).to(device)
+            hidden = encoder(**batch).last_hidden_state
+            pooled = torch.nn.functional.normalize(mean_pooling(hidden, batch["attention_mask"]), dim=-1)
+            vectors.update(zip(some, pooled.cpu(), strict=True))
+    jobs = []
+    for one in examples:
+        near = torch.stack([vectors[text] for text in one.candidates]) @ vectors[one.question]
+        jobs.append(Job(one, near.argsort(descending=True).tolist()))
+    return jobs
+
+
+def loss_of(reader: Reader, rng: random.Random, jobs: Sequence[Job]) -> Tensor:
+    """Return the mean loss over the questions."""
+    questions: list[str] = []
+    texts: list[str] = []
+    sizes: list[int] = []
+    answers: list[bool] = []
+    for job in jobs:
+        candidates, right = drawn(rng, job.example, job.order, CANDIDATES)
+        questions += [job.example.question] * len(candidates)
+        texts += candidates
+        sizes.append(len(candidates))
+        answers += right
+    logits = reader.logits(questions, texts)
+    total = logits.new_zeros(())
+    start = 0
+    for size in sizes:
+        scores = torch.cat([logits.new_zeros(1), logits[start : start + size]])
+        right_ones = torch.tensor([False, *answers[start : start + size]], device=logits.device)
+        if not right_ones.any():
+            right_ones[0] = True
+        total = total + scores.logsumexp(0) - scores[right_ones].logsumexp(0)
+        start += size
+    return total / len(sizes)
+
+
+@torch.inference_mode()
+def measure(reader: Reader, jobs: Sequence[Job], most: int) -> dict[str, float]:
+    """Return how often the best of the `most` nearest answers, and how well scores tell whether any does."""
+    reader.network.eval()
+    first = nearest = answerable = 0
+    yes: list[float] = []
+    no: list[float] = []
+    right_at: list[tuple[float, bool]] = []
+    for job in jobs:
+        near = job.order[:most]
+        if not near:
+            no.append(-math.inf)
+            continue
+        scores = reader.logits(
+            [job.example.question] * len(near), [job.example.candidates[place] for place in near]
+        )
+        best = near[int(scores.argmax())]
+        if job.example.gold:
+            answerable += 1
+            first += best in job.example.gold
+            nearest += near[0] in job.example.gold
+            yes.append(float(scores.max()))
+            right_at.append((float(scores.max()), best in job.example.gold))
+        else:
+            no.append(float(scores.max()))
+    below = torch.tensor(no)
+    auroc = float(torch.tensor([float((below < one).float().mean()) for one in yes]).mean()) if no else 0.0
+    found = {
+        "answerable": answerable,
+        "first": first / max(1, answerable),
+        "nearest": nearest / max(1, answerable),
+        "auroc": auroc,
+    }
+    for share in (0.7, 0.8, 0.9):
+        if no:
+            bar = float(below.quantile(share))
+            found[f"first_and_{share}_declined"] = sum(ok and s > bar for s, ok in right_at) / max(
+                1, answerable
+            )
+            found[f"bar_{share}"] = bar
+    return {name: round(value, 4) for name, value in found.items()}
+
+
+def dumped(path: Path) -> list[Example]:
+    """Return examples that were written as JSON lines."""
+    return [
+        Example(row["question"], tuple(row["candidates"]), frozenset(row["gold"]), row["origin"])
+        for row in map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    ]
+
+
+def main() -> None:
+    """Train from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minilm", type=Path)
+    parser.add_argument("--rate", type=float, default=1e-4)
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--stories", type=int, default=0, help="generated questions of an epoch")
+    parser.add_argument("--dropout", type=float, default=0.1)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--limit", type=int, default=0, help="written questions to take, all if 0")
+    parser.add_argument("--everything", action="store_true", help="also train on what is held out")
+    parser.add_argument(
+        "--also", type=Path, nargs="*", default=[], help="further sets to measure, as JSON lines"
+    )
+    options = parser.parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    minilm = options.minilm or bundled_minilm_directory()
+    torch.manual_seed(options.seed)
+    rng = random.Random(options.seed)
+    start = time.perf_counter()
+    written = list(bundles(held_out=False))
+    if options.everything:
+        written += list(bundles(held_out=True))
+    if options.limit:
+        written = rng.sample(written, options.limit)
+    jobs = ranked(written, minilm, device)
+    told = list(stories(options.stories * min(options.epochs, 4), f"reranker-{options.seed}"))
+    told_jobs = [Job(one, list(range(len(one.candidates)))) for one in told]
+    sets = {"held_out": ranked(list(bundles(held_out=True)), minilm, device)}
+    for path in options.also:
+        sets[path.stem] = [Job(one, list(range(len(one.candidates)))) for one in dumped(path)]
+    print(f"{len(jobs)} written, {len(told_jobs)} told, {time.perf_counter() - start:.0f} s", flush=True)
+
+    network: Any = AutoModelForSequenceClassification.from_pretrained(
+        str(minilm),
+        num_labels=1,
+        dtype=torch.float32,
+        hidden_dropout_prob=options.dropout,
+        attention_probs_dropout_prob=options.dropout,
+    )
+    # Words keep their vectors: a few thousand questions know few of them.
+    network.base_model.embeddings.requires_grad_(requires_grad=False)
+    reader = Reader(network, AutoTokenizer.from_pretrained(str(minilm)), device)
+    trained = [weight for weight in network.parameters() if weight.requires_grad]
+    print(f"{sum(weight.numel() for weight in trained):,} weights are trained", flush=True)
+    a_pass = -(-(len(jobs) + min(options.stories, len(told_jobs))) // QUESTIONS)
+    steps = options.epochs * a_pass
+    optimizer = torch.optim.AdamW(trained, lr=options.rate, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, options.rate, total_steps=steps + 1, pct_start=WARM_UP, cycle_momentum=False
+    )
+    begun, done = time.perf_counter(), 0
+    for epoch in range(options.epochs):
+        network.train()
+        some = jobs + rng.sample(told_jobs, min(options.stories, len(told_jobs)))
+        rng.shuffle(some)
+        total = 0.0
+        for at in range(0, len(some), QUESTIONS):
+            loss = loss_of(reader, rng, some[at : at + QUESTIONS])
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(trained, 1.0)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+            total += float(loss.detach())
+            done += 1
+            if at == 0 and epoch == 0:
+                print(f"first loss {total:.3f}, {time.perf_counter() - begun:.1f} s", flush=True)
+        print(f"epoch {epoch} loss {total / a_pass:.4f}  {time.perf_counter() - begun:.0f} s", flush=True)
+        if epoch % 3 == 2 or epoch == options.epochs - 1:
+            for name, held in sets.items():
+                print(f"  {name:12} {measure(reader, held, 10)}", flush=True)
+    options.out.mkdir(parents=True, exist_ok=True)
+    base = named_for(network, load_file(minilm / "model.safetensors"))
+    save_difference(options.out / FILE, base, network.state_dict())
+
+
+if __name__ == "__main__":
+    main()
