@@ -22,7 +22,11 @@ def main() -> None:
     options = parser.parse_args()
     _, base = untrained()
     runs = [with_difference(run / FILE, base) for run in options.runs]
-    mean = {name: torch.stack([run[name] for run in runs]).mean(0) for name in runs[0]}
+    mean = {}
+    for name, first in runs[0].items():
+        before = base.get(name, torch.zeros_like(first)).float()
+        # The mean of the changes, not of the weights: what no run changed stays the same to the last bit.
+        mean[name] = before + torch.stack([run[name] - before for run in runs]).mean(0)
     options.out.mkdir(parents=True, exist_ok=True)
     save_difference(options.out / FILE, base, mean)
 

@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import (
-    AutoModel,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedModel,
@@ -31,7 +31,7 @@ from transformers import (
 )
 
 from openchatkit.retrieval.difference import FILE, named_for, save_difference
-from openchatkit.retrieval.encoder import bundled_minilm_directory, mean_pooling
+from openchatkit.retrieval.encoder import SentenceEncoder, bundled_minilm_directory
 from recipes.reranker.examples import Example, bundles, drawn, stories
 
 CANDIDATES = 16
@@ -76,24 +76,13 @@ class Reader:
 
 def ranked(examples: Sequence[Example], minilm: Path, device: str) -> list[Job]:
     """Return the examples with their candidates in the order of the plain search."""
-    tokenizer = AutoTokenizer.from_pretrained(str(minilm))
-    encoder: Any = AutoModel.from_pretrained(str(minilm), dtype=torch.float32)
-    encoder = encoder.to(device).eval()
+    encoder = SentenceEncoder.load(minilm, device=device)
     texts = list(dict.fromkeys(text for one in examples for text in (one.question, *one.candidates)))
-    vectors: dict[str, Tensor] = {}
-    with torch.inference_mode():
-        for start in range(0, len(texts), 256):
-            some = texts[start : start + 256]
-            batch = tokenizer(
-                some, truncation=True, padding=True, max_length=MAX_TOKENS, return_tensors="pt"
-            ).to(device)
-            hidden = encoder(**batch).last_hidden_state
-            pooled = torch.nn.functional.normalize(mean_pooling(hidden, batch["attention_mask"]), dim=-1)
-            vectors.update(zip(some, pooled.cpu(), strict=True))
+    vectors = dict(zip(texts, encoder.encode(texts), strict=True))
     jobs = []
     for one in examples:
-        near = torch.stack([vectors[text] for text in one.candidates]) @ vectors[one.question]
-        jobs.append(Job(one, near.argsort(descending=True).tolist()))
+        near = np.stack([vectors[text] for text in one.candidates]) @ vectors[one.question]
+        jobs.append(Job(one, np.argsort(-near, kind="stable").tolist()))
     return jobs
 
 
@@ -225,7 +214,7 @@ def main() -> None:
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, options.rate, total_steps=steps + 1, pct_start=WARM_UP, cycle_momentum=False
     )
-    begun, done = time.perf_counter(), 0
+    begun = time.perf_counter()
     for epoch in range(options.epochs):
         network.train()
         some = jobs + rng.sample(told_jobs, min(options.stories, len(told_jobs)))
@@ -239,7 +228,6 @@ def main() -> None:
             schedule.step()
             optimizer.zero_grad()
             total += float(loss.detach())
-            done += 1
             if at == 0 and epoch == 0:
                 print(f"first loss {total:.3f}, {time.perf_counter() - begun:.1f} s", flush=True)
         print(f"epoch {epoch} loss {total / a_pass:.4f}  {time.perf_counter() - begun:.0f} s", flush=True)

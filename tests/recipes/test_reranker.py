@@ -5,7 +5,11 @@ import random
 from pathlib import Path
 
 import pytest
+from safetensors import safe_open
 
+from openchatkit.retrieval.difference import FILE, save_difference
+from openchatkit.retrieval.reranker import untrained
+from recipes.reranker import mean
 from recipes.reranker.examples import DATA, Example, bundles, drawn, stories
 
 FILES = sorted(DATA.glob("*.jsonl"))
@@ -49,3 +53,19 @@ def test_stories_mark_the_sentence_that_the_reply_copies() -> None:
     assert len(made) > 40
     assert all(place < len(one.candidates) for one in made for place in one.gold)
     assert any(one.gold for one in made) and any(not one.gold for one in made)
+
+
+def test_the_mean_of_runs_holds_only_what_they_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, base = untrained()
+    name = "bert.pooler.dense.bias"
+    for run in (1, 2, 3):
+        (tmp_path / str(run)).mkdir()
+        save_difference(tmp_path / str(run) / FILE, base, base | {name: base[name] + run})
+    runs = [str(tmp_path / str(run)) for run in (1, 2, 3)]
+    monkeypatch.setattr("sys.argv", ["mean", *runs, "--out", str(tmp_path / "mean")])
+    mean.main()
+    with safe_open(tmp_path / "mean" / FILE, framework="pt") as file:
+        assert list(file.keys()) == [name]
+        assert file.get_tensor(name).mean() == pytest.approx(2.0)
