@@ -26,6 +26,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from openchatkit.prompt import DEFAULT_PREAMBLE, render_preamble, render_prompt
 from recipes.demo_model.corpus.dialogues import NO_PASSAGE, NOT_FOUND, Turn, dialogue
 from recipes.demo_model.corpus.scenes import Passage
+from recipes.questions.bundles import alone
 
 HERE = Path(__file__).resolve().parent
 ORDERS = HERE / "natural_orders.json"
@@ -174,7 +175,8 @@ def natural_cases(path: Path, *, searched: bool = False) -> list[Case]:
 def served_cases(path: Path) -> list[Case]:
     """Return the questions of a file with what the local chatbot would show of their passages.
 
-    The reranker reads every sentence; the best one, if it is good enough, is all that the model gets.
+    The reranker reads every sentence, behind those that it leans on; the best one, if it is good enough, is
+    all that the model gets.
     """
     from local import defaults
     from openchatkit.ports import Passage as Found
@@ -188,18 +190,18 @@ def served_cases(path: Path) -> list[Case]:
     for row in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
         history = [Turn(turn["human"], turn["bot"]) for turn in row.get("history") or []]
         query = follow_up_queries(row["question"], [turn.human for turn in history])[-1]
-        sentences = [
-            (place, passage, sentence.strip())
+        pieces = [
+            (place, passage, text)
             for place, passage in enumerate(row["passages"], start=1)
-            for sentence in split_sentences(passage["text"])
+            for text in alone([sentence.strip() for sentence in split_sentences(passage["text"])])
         ]
-        found = [Found("", "", passage["title"], text, 0.0) for _, passage, text in sentences]
+        found = [Found("", "", passage["title"], text, 0.0) for _, passage, text in pieces]
         scores = asyncio.run(reranker.scores(query, found))
         best = max(range(len(scores)), key=scores.__getitem__, default=None)
         shown: list[Passage] = []
         cited = row["passage"] or 0
         if best is not None and scores[best] >= defaults.RERANKER_MIN_SCORE:
-            place, passage, text = sentences[best]
+            place, passage, text = pieces[best]
             shown = [Passage(passage["title"], passage.get("date"), text)]
             # A wrong passage is the only one, and is called 1: no reply can be right.
             cited = 0 if not cited else 1 if place == cited else WRONG
@@ -262,8 +264,10 @@ def evaluate(
         "declined": generated_cases("declined", number // 2, "seen"),
         "held_out_declined": generated_cases("declined", number // 2, "held_out"),
         "follow_ups": generated_cases("follow", number // 2),
+        "single_held_out": generated_cases("single", number, "held_out"),
         "small_talk": generated_cases("chat", number // 2),
         "no_passages": generated_cases("bare", number // 2),
+        "no_passages_held_out": generated_cases("bare", number // 2, "held_out"),
         "odd_input": generated_cases("odd", number // 4),
     }
     for name in ("dev", "dev2", "test"):

@@ -51,7 +51,6 @@ class Packer:
         context_weight: int,
         ranked: float,
         bare: float = 0.0,
-        single: float = 0.0,
     ) -> None:
         self.tokenizer = Tokenizer.from_file(str(tokenizer_file))
         self.rng = random.Random(seed)
@@ -60,13 +59,10 @@ class Packer:
         self.context_weight = context_weight
         self.ranked = ranked
         self.bare = bare
-        self.single = single
         self.waiting: list[tuple[list[int], int]] = []
 
     def _refill(self) -> None:
-        examples = [
-            dialogue(self.rng, ranked=self.ranked, bare=self.bare, single=self.single) for _ in range(_CHUNK)
-        ]
+        examples = [dialogue(self.rng, ranked=self.ranked, bare=self.bare) for _ in range(_CHUNK)]
         prompts = self.tokenizer.encode_batch_fast([example.prompt for example in examples])
         replies = self.tokenizer.encode_batch_fast([f" {example.reply}" for example in examples])
         for prompt, reply in zip(prompts, replies, strict=True):
@@ -119,11 +115,10 @@ class Stream:
         seed: int,
         ranked: float,
         bare: float = 0.0,
-        single: float = 0.0,
     ) -> None:
         context = multiprocessing.get_context("spawn")
         self.queue: Queue[Batch] = context.Queue(maxsize=4 * workers)
-        how = (length, slots, context_weight, ranked, bare, single)
+        how = (length, slots, context_weight, ranked, bare)
         self.processes = [
             context.Process(target=_work, args=(self.queue, file, seed * 1000 + n, how), daemon=True)
             for n in range(workers)

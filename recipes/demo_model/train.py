@@ -212,7 +212,6 @@ def train(options: argparse.Namespace, device: str) -> dict[str, Any]:
         options.seed,
         options.ranked,
         options.bare,
-        options.single,
     )
     scale = options.rate * (CONTINUED if options.start else 1.0)
     try:
@@ -245,7 +244,6 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--rate", type=float, default=1.0, help="scale of the learning rates")
     parser.add_argument("--ranked", type=float, default=RANKED, help="see RANKED")
     parser.add_argument("--bare", type=float, default=0.0, help="share of further questions without passages")
-    parser.add_argument("--single", type=float, default=0.0, help="share of examples with one passage alone")
     parser.add_argument("--context-weight", type=int, default=CONTEXT_WEIGHT, help="see CONTEXT_WEIGHT")
     parser.add_argument(
         "--sooner", type=float, default=SOONER, help="see SOONER; 0 where --start has it already"

@@ -1,23 +1,14 @@
-"""Questions with the sentences that answer them and those that only look as if they did.
-
-`data/*.jsonl` has one bundle a line: documents on things that are easily mixed up, and questions on
-them, a third of which nothing in the bundle answers. Twenty-three hands wrote them; none had seen the sample
-library, a test set or this code. The last bundle (`HELD_OUT`) of every file is never trained on.
-"""
+"""Questions with their candidates, as the reranker is trained on them."""
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from openchatkit.retrieval.follow_up import follow_up_queries
 from recipes.demo_model.corpus.dialogues import dialogue
-
-DATA = Path(__file__).with_name("data")
-HELD_OUT = 1
+from recipes.questions.bundles import bundles
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,41 +17,25 @@ class Example:
 
     question: str
     candidates: tuple[str, ...]
-    """`title. sentence`, as the handler's reranker shows a passage to its model."""
+    """`title. passage`, as the handler's reranker shows a passage to its model."""
     gold: frozenset[int]
     """Places of the candidates that answer; empty where none does."""
     origin: str
 
 
-def shown(title: str, sentence: str) -> str:
-    """Return the text of a passage as `CrossEncoder` reads it."""
-    return f"{title}. {sentence}"
+def shown(title: str, text: str) -> str:
+    """Return a passage as `CrossEncoder` reads it."""
+    return f"{title}. {text}"
 
 
-def bundles(*, held_out: bool) -> Iterator[Example]:
-    """Return the written questions, each with all sentences of its bundle."""
-    for path in sorted(DATA.glob("*.jsonl")):
-        lines = path.read_text(encoding="utf-8").splitlines()
-        kept = lines[-HELD_OUT:] if held_out else lines[:-HELD_OUT]
-        for line in kept:
-            yield from _bundle(json.loads(line), path.stem)
-
-
-def _bundle(bundle: dict[str, list[dict[str, object]]], origin: str) -> Iterator[Example]:
-    places: dict[tuple[int, int], int] = {}
-    candidates: list[str] = []
-    for number, document in enumerate(bundle["documents"]):
-        sentences = document["sentences"]
-        assert isinstance(sentences, list)
-        for at, sentence in enumerate(sentences):
-            places[number, at] = len(candidates)
-            candidates.append(shown(str(document["title"]), sentence))
-    for asked in bundle["questions"]:
-        before = [str(asked["before"])] if "before" in asked else []
-        question = follow_up_queries(str(asked["q"]), before)[-1]
-        gold = asked["gold"]
-        assert isinstance(gold, list)
-        yield Example(question, tuple(candidates), frozenset(places[a, b] for a, b in gold), origin)
+def written(*, held_out: bool) -> Iterator[Example]:
+    """Return the written questions, each with all passages of its bundle."""
+    for bundle in bundles(held_out=held_out):
+        candidates = tuple(shown(one.title, one.text) for one in bundle.candidates)
+        for asked in bundle.questions:
+            before = [asked.before] if asked.before is not None else []
+            question = follow_up_queries(asked.question, before)[-1]
+            yield Example(question, candidates, asked.answers, bundle.origin)
 
 
 def stories(number: int, seed: str) -> Iterator[Example]:

@@ -32,7 +32,7 @@ from transformers import (
 
 from openchatkit.retrieval.difference import FILE, named_for, save_difference
 from openchatkit.retrieval.encoder import SentenceEncoder, bundled_minilm_directory
-from recipes.reranker.examples import Example, bundles, drawn, stories
+from recipes.reranker.examples import Example, drawn, stories, written
 
 CANDIDATES = 16
 """Sentences that compete for a question in a step."""
@@ -183,15 +183,15 @@ def main() -> None:
     torch.manual_seed(options.seed)
     rng = random.Random(options.seed)
     start = time.perf_counter()
-    written = list(bundles(held_out=False))
+    questions = list(written(held_out=False))
     if options.everything:
-        written += list(bundles(held_out=True))
+        questions += list(written(held_out=True))
     if options.limit:
-        written = rng.sample(written, options.limit)
-    jobs = ranked(written, minilm, device)
+        questions = rng.sample(questions, options.limit)
+    jobs = ranked(questions, minilm, device)
     told = list(stories(options.stories * min(options.epochs, 4), f"reranker-{options.seed}"))
     told_jobs = [Job(one, list(range(len(one.candidates)))) for one in told]
-    sets = {"held_out": ranked(list(bundles(held_out=True)), minilm, device)}
+    sets = {"held_out": ranked(list(written(held_out=True)), minilm, device)}
     for path in options.also:
         sets[path.stem] = [Job(one, list(range(len(one.candidates)))) for one in dumped(path)]
     print(f"{len(jobs)} written, {len(told_jobs)} told, {time.perf_counter() - start:.0f} s", flush=True)

@@ -9,8 +9,9 @@ from safetensors import safe_open
 
 from openchatkit.retrieval.difference import FILE, save_difference
 from openchatkit.retrieval.reranker import untrained
+from recipes.questions.bundles import DATA
 from recipes.reranker import mean
-from recipes.reranker.examples import DATA, Example, bundles, drawn, stories
+from recipes.reranker.examples import Example, drawn, stories, written
 
 FILES = sorted(DATA.glob("*.jsonl"))
 
@@ -26,16 +27,16 @@ def test_every_answer_points_at_a_sentence(path: Path) -> None:
 
 
 def test_what_is_held_out_is_never_trained_on() -> None:
-    trained = {sentence for one in bundles(held_out=False) for sentence in one.candidates}
-    held = {sentence for one in bundles(held_out=True) for sentence in one.candidates}
+    trained = {sentence for one in written(held_out=False) for sentence in one.candidates}
+    held = {sentence for one in written(held_out=True) for sentence in one.candidates}
     assert held and not held & trained
-    questions = list(bundles(held_out=False))
+    questions = list(written(held_out=False))
     assert len(questions) > 10_000
     assert 0.6 < sum(bool(one.gold) for one in questions) / len(questions) < 0.8
 
 
 def test_a_follow_up_carries_the_words_that_it_leans_on() -> None:
-    questions = {one.question for one in bundles(held_out=False)}
+    questions = {one.question for one in written(held_out=False)}
     assert any(question.count("?") == 2 for question in questions)
 
 

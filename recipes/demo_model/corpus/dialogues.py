@@ -10,23 +10,26 @@ import datetime
 import random
 from dataclasses import dataclass
 
-from openchatkit.prompt import DEFAULT_PREAMBLE, render_preamble, render_prompt
+from openchatkit.prompt import DEFAULT_PREAMBLE, neutralise_passage, render_preamble, render_prompt
 from recipes.demo_model.corpus.entities import entity, lookalike, period
 from recipes.demo_model.corpus.events import Event
 from recipes.demo_model.corpus.facts import Fact, draw_fact, surface_of
 from recipes.demo_model.corpus.relations import trained
-from recipes.demo_model.corpus.reports import Report, report
+from recipes.demo_model.corpus.reports import report
 from recipes.demo_model.corpus.scatter import alien_word
 from recipes.demo_model.corpus.scenes import Passage, Scene, draw_claim, draw_kind, draw_target, make_scene
+from recipes.demo_model.corpus.single import cut, repeated, written
 from recipes.demo_model.corpus.smalltalk import chat
 from recipes.demo_model.corpus.template import capitalise
 
 NOT_FOUND = "I could not find that in the passages I was given."
 NO_PASSAGE = "I found no passage on that."
-FAMILIES = {"answered": 0.43, "declined": 0.3, "follow": 0.12, "chat": 0.075, "bare": 0.045}
-"""Shares of the mixture; what is left of 1 is odd input. With 0.2 declined, a model trained on stories
-answered half of what no passage answers; with 0.025 bare, and none of it of stories, it made up an answer
-and passages to three in ten plain questions without any."""
+FAMILIES = {"single": 0.4, "answered": 0.24, "declined": 0.18, "follow": 0.07, "chat": 0.045, "bare": 0.05}
+"""Shares of the mixture; what is left of 1 is odd input. With half as many declined as answered, a model
+trained on stories answered half of what no passage answers; with one bare in forty, and none of it of
+stories, it made up an answer and passages to three in ten plain questions without any."""
+WRITTEN = 0.5
+"""Share of `single` and of `bare` that is of written documents (`single.py`)."""
 REPORTED = {"answered": 0.6, "declined": 0.65, "follow": 0.75, "bare": 0.6}
 """Share of a family that is made of stories (`reports.py`)."""
 
@@ -58,10 +61,16 @@ class Dialogue:
     cited: int
 
 
-def _reply(scene: Scene) -> str:
-    if not scene.passages:
-        return NO_PASSAGE
-    return f"{scene.answer} [{scene.cited}]" if scene.answer else NOT_FOUND
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The last turn of an example, and the turns before it that it needs."""
+
+    question: str
+    reply: str
+    passages: tuple[Passage, ...] = ()
+    answer: str | None = None
+    cited: int = 0
+    before: tuple[Turn, ...] = ()
 
 
 def _past(rng: random.Random, today: str) -> list[Turn]:
@@ -88,10 +97,9 @@ def _earlier(rng: random.Random, claim: Fact | Event, dated: bool) -> Turn:
     return Turn(question, answer if rng.random() < 0.85 else NOT_FOUND)
 
 
-def _follow_up(rng: random.Random, ranked: bool) -> tuple[Scene, list[Turn]]:
+def _follow_up(rng: random.Random, ranked: bool, answered: bool) -> tuple[Scene, list[Turn]]:
     """Return a short question that only the turn before it completes."""
     subject, when = entity(rng, draw_kind(rng)), period(rng)
-    answered = rng.random() < 0.75
     fact = draw_fact(rng, subject, when)
     form = rng.random()
     if form < 0.6:
@@ -152,7 +160,7 @@ def _replace(scene: Scene, question: str) -> Scene:
     return Scene(scene.passages, capitalise(question), scene.answer, scene.cited, scene.claim, scene.dated)
 
 
-def _plain_scene(rng: random.Random, answered: bool, source: str, ranked: bool) -> Scene:
+def _plain_scene(rng: random.Random, answered: bool = True, source: str = "", ranked: bool = True) -> Scene:
     subject, when = entity(rng, draw_kind(rng)), period(rng)
     if source == "seen":
         return make_scene(
@@ -186,17 +194,72 @@ def _family(rng: random.Random, bare: float) -> str:
     return "odd"
 
 
-def _from_report(rng: random.Random, family: str, source: str) -> Report | None:
-    """Return a question on stories where the family and the source call for one."""
-    if source.startswith("story") or (not source and rng.random() < REPORTED.get(family, 0.0)):
-        answered = family in ("answered", "bare") or (family == "follow" and rng.random() < 0.75)
-        return report(rng, answered, follow=family == "follow", held_out=source == "story_held_out")
-    return None
+def _repeating(question: str, passage: Passage, before: tuple[Turn, ...]) -> _Asked:
+    """Return the turn that repeats the one passage it is shown."""
+    return _Asked(question, repeated(passage), (passage,), neutralise_passage(passage.text), 1, before)
 
 
-def _alone(passages: tuple[Passage, ...], cited: int) -> tuple[tuple[Passage, ...], int]:
-    """Return the passage that answers, or the search's first where none does, and its number."""
-    return (passages[max(0, cited - 1) :][:1], min(cited, 1))
+def _single(rng: random.Random, source: str, year: int) -> _Asked:
+    """Return a question with the one passage that a reranker leaves."""
+    if source == "held_out" or (not source and rng.random() < WRITTEN):
+        made = written(rng, year, held_out=source == "held_out")
+        return _repeating(made.question, made.passage, (Turn(*made.before),) if made.before else ())
+    follow = rng.random() < 0.2
+    if rng.random() < REPORTED["answered"]:
+        told = report(rng, answered=True, follow=follow)
+        passage, answer = told.passages[told.cited - 1], told.answer or ""
+        before = (Turn(*told.before),) if told.before else ()
+        return _repeating(told.question, cut(rng, passage, answer), before)
+    scene, turns = _follow_up(rng, ranked=True, answered=True) if follow else (_plain_scene(rng), [])
+    passage = cut(rng, scene.passages[scene.cited - 1], scene.answer or "")
+    return _repeating(scene.question, passage, tuple(turns))
+
+
+def _bare(rng: random.Random, source: str, year: int) -> _Asked:
+    """Return a question for which nothing was found."""
+    if source == "held_out" or (not source and rng.random() < WRITTEN):
+        made = written(rng, year, held_out=source == "held_out")
+        return _Asked(made.question, NO_PASSAGE, before=(Turn(*made.before),) if made.before else ())
+    told = source.startswith("story") or (not source and rng.random() < REPORTED["bare"])
+    question = (
+        report(rng, answered=True).question
+        if told
+        else _plain_scene(rng, answered=False, source=source).question
+    )
+    return _Asked(question, NO_PASSAGE)
+
+
+def _search(rng: random.Random, family: str, source: str, in_order: bool) -> _Asked:
+    """Return a question with what a search brings for it."""
+    answered = family == "answered" or (family == "follow" and rng.random() < 0.75)
+    if source.startswith("story") or (not source and rng.random() < REPORTED[family]):
+        told = report(rng, answered, follow=family == "follow", held_out=source == "story_held_out")
+        question, passages, answer, cited = told.question, told.passages, told.answer, told.cited
+        turns = [Turn(*told.before)] if told.before else []
+    else:
+        scene, turns = (
+            _follow_up(rng, in_order, answered)
+            if family == "follow"
+            else (_plain_scene(rng, answered, source, in_order), [])
+        )
+        question, passages, answer, cited = scene.question, scene.passages, scene.answer, scene.cited
+    before = tuple(turns)
+    if len(passages) == 1:
+        # What a single passage does not answer is not the model's to say: `single.py`.
+        return (
+            _repeating(question, passages[0], before) if answered else _search(rng, family, source, in_order)
+        )
+    reply = f"{answer} [{cited}]" if answer else NOT_FOUND
+    return _Asked(question, reply, passages, answer, cited, before)
+
+
+def _aside(rng: random.Random, family: str, in_order: bool, today: str) -> _Asked:
+    """Return small talk or odd input, as often as not with passages that a search brings anyway."""
+    passages = () if rng.random() < 0.5 else _plain_scene(rng, answered=False, ranked=in_order).passages
+    if family == "odd":
+        return _Asked(_odd_question(rng), NOT_FOUND if passages else NO_PASSAGE, passages)
+    question, reply, _ = chat(rng, today)
+    return _Asked(question, reply, passages)
 
 
 def dialogue(
@@ -205,23 +268,17 @@ def dialogue(
     source: str = "",
     ranked: float = 0.0,
     bare: float = 0.0,
-    single: float = 0.0,
 ) -> Dialogue:
     """Return one example of a family; without one, of the mixture the model is trained on.
 
     Args:
-        family: `answered`, `declined`, `follow`, `chat`, `bare`, `odd`, or empty for the mixture.
-        source: `seen` or `held_out` for a written relation that training sees or never sees, `story` or
-            `story_held_out` for a story; else anything.
+        family: `single`, `answered`, `declined`, `follow`, `chat`, `bare`, `odd`, or empty for the mixture.
+        source: `seen` or `held_out` for a written relation (for `single` and `bare` a written document) that
+            training sees or never sees, `story` or `story_held_out` for a story; else anything.
         ranked: share of examples whose passages come in the order of a search; those of stories always do.
         bare: share of examples without passages, beside those that the mixture has.
-        single: share of examples with one passage, as a reranker leaves it; what to decline is the
-            reranker's part then, so a single passage is always answered from.
     """
-    alone = single > 0 and rng.random() < single
-    if not family:
-        family = _family(rng, bare)
-        family = "answered" if alone and family == "declined" else family
+    family = family or _family(rng, bare)
     in_order = ranked > 0 and rng.random() < ranked
     day = datetime.date(2024, 1, 1) + datetime.timedelta(days=rng.randrange(2200))
     today = f"{day.day} {day:%B %Y}"
@@ -230,38 +287,14 @@ def dialogue(
     if form > 0.95:
         preamble, today = ("", "") if form > 0.975 else (render_preamble(DEFAULT_PREAMBLE, None), "")
     history = _past(rng, today) if rng.random() < 0.22 else []
-    told = _from_report(rng, family, source)
-    if told is not None and family == "bare":
-        prompt = render_prompt(told.question, preamble=preamble, history=history)
-        return Dialogue(prompt, NO_PASSAGE, family, (), None, 0)
-    if told is not None:
-        history = [*history[:1], Turn(*told.before)] if told.before else history
-        passages, cited = _alone(told.passages, told.cited) if alone else (told.passages, told.cited)
-        prompt = render_prompt(told.question, preamble=preamble, history=history, passages=passages)
-        reply = f"{told.answer} [{cited}]" if told.answer else NOT_FOUND
-        return Dialogue(prompt, reply, family, passages, told.answer, cited)
-    if family == "follow":
-        scene, turns = _follow_up(rng, in_order)
-        history = history[:1] + turns
+    if family == "single":
+        asked = _single(rng, source, day.year)
+    elif family == "bare":
+        asked = _bare(rng, source, day.year)
+    elif family in ("chat", "odd"):
+        asked = _aside(rng, family, in_order, today)
     else:
-        scene = _plain_scene(rng, answered=family == "answered", source=source, ranked=in_order)
-    question, reply, passages, answer, cited = (
-        scene.question,
-        _reply(scene),
-        scene.passages,
-        scene.answer,
-        scene.cited,
-    )
-    if alone:
-        passages, cited = _alone(passages, cited)
-        reply = f"{answer} [{cited}]" if answer else reply
-    if family in ("chat", "bare", "odd"):
-        passages = () if family == "bare" or rng.random() < 0.5 else passages
-        answer, cited = None, 0
-        reply = NOT_FOUND if passages else NO_PASSAGE
-    if family == "chat":
-        question, reply, _ = chat(rng, today)
-    elif family == "odd":
-        question = _odd_question(rng)
-    prompt = render_prompt(question, preamble=preamble, history=history, passages=passages)
-    return Dialogue(prompt, reply, family, passages, answer, cited)
+        asked = _search(rng, family, source, in_order)
+    history = [*history[:1], *asked.before] if asked.before else history
+    prompt = render_prompt(asked.question, preamble=preamble, history=history, passages=asked.passages)
+    return Dialogue(prompt, asked.reply, family, asked.passages, asked.answer, asked.cited)

@@ -1,0 +1,1 @@
+"""Written documents and questions; the reranker and the demonstration model learn from them."""
