@@ -30,7 +30,7 @@ from recipes.questions.bundles import alone
 
 HERE = Path(__file__).resolve().parent
 ORDERS = HERE / "natural_orders.json"
-LONGEST_REPLY = 130
+LONGEST_REPLY = 200
 SEED = 90_001
 WRONG = 99
 """A citation that no reply has."""

@@ -10,7 +10,6 @@ sigmoid of a logit is a score that a threshold can be set on.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import random
 import time
@@ -154,14 +153,6 @@ def measure(reader: Reader, jobs: Sequence[Job], most: int) -> dict[str, float]:
     return {name: round(value, 4) for name, value in found.items()}
 
 
-def dumped(path: Path) -> list[Example]:
-    """Return examples that were written as JSON lines."""
-    return [
-        Example(row["question"], tuple(row["candidates"]), frozenset(row["gold"]), row["origin"])
-        for row in map(json.loads, path.read_text(encoding="utf-8").splitlines())
-    ]
-
-
 def main() -> None:
     """Train from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -174,9 +165,6 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--limit", type=int, default=0, help="written questions to take, all if 0")
     parser.add_argument("--everything", action="store_true", help="also train on what is held out")
-    parser.add_argument(
-        "--also", type=Path, nargs="*", default=[], help="further sets to measure, as JSON lines"
-    )
     options = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     minilm = options.minilm or bundled_minilm_directory()
@@ -191,9 +179,7 @@ def main() -> None:
     jobs = ranked(questions, minilm, device)
     told = list(stories(options.stories * min(options.epochs, 4), f"reranker-{options.seed}"))
     told_jobs = [Job(one, list(range(len(one.candidates)))) for one in told]
-    sets = {"held_out": ranked(list(written(held_out=True)), minilm, device)}
-    for path in options.also:
-        sets[path.stem] = [Job(one, list(range(len(one.candidates)))) for one in dumped(path)]
+    held = ranked(list(written(held_out=True)), minilm, device)
     print(f"{len(jobs)} written, {len(told_jobs)} told, {time.perf_counter() - start:.0f} s", flush=True)
 
     network: Any = AutoModelForSequenceClassification.from_pretrained(
@@ -232,8 +218,7 @@ def main() -> None:
                 print(f"first loss {total:.3f}, {time.perf_counter() - begun:.1f} s", flush=True)
         print(f"epoch {epoch} loss {total / a_pass:.4f}  {time.perf_counter() - begun:.0f} s", flush=True)
         if epoch % 3 == 2 or epoch == options.epochs - 1:
-            for name, held in sets.items():
-                print(f"  {name:12} {measure(reader, held, 10)}", flush=True)
+            print(f"  held out: {measure(reader, held, 10)}", flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
     base = named_for(network, load_file(minilm / "model.safetensors"))
     save_difference(options.out / FILE, base, network.state_dict())
