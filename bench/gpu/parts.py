@@ -347,7 +347,7 @@ async def _turns(
         if prompt == PROMPT:
             await closed_loop(scale.warm_up, scale.warm_up, lambda number: turns.ask(10**8 + number))
         for number_of in clients if prompt == PROMPT else clients[:2]:
-            for judged in (True, False) if prompt == PROMPT and number_of in NOT_JUDGED else (True,):
+            for judged in (True, False) if number_of in NOT_JUDGED else (True,):
                 turns.judged = judged
                 turns.judge.seconds.clear()
                 salt = 10_000 * number_of + prompt + 10**6 * judged

@@ -16,6 +16,7 @@ import hashlib
 import json
 import random
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from openchatkit.prompt import DEFAULT_PREAMBLE, render_preamble, render_prompt
-from recipes.demo_model.corpus.dialogues import NO_PASSAGE, NOT_FOUND, Turn, dialogue
+from recipes.demo_model.corpus.dialogues import NO_PASSAGE, NOT_FOUND, Dialogue, Turn, dialogue
 from recipes.demo_model.corpus.scenes import Passage
 from recipes.questions.bundles import alone
 
@@ -172,51 +173,83 @@ def natural_cases(path: Path, *, searched: bool = False) -> list[Case]:
     return cases
 
 
-def served_cases(path: Path) -> list[Case]:
-    """Return the questions of a file with what the local chatbot would show of their passages.
+class Served:
+    """What the local chatbot would show of a question's passages.
 
     The reranker reads every sentence, behind those that it leans on; the best one, if it is good enough, is
     all that the model gets.
     """
-    from local import defaults
-    from openchatkit.ports import Passage as Found
-    from openchatkit.retrieval.follow_up import follow_up_queries
-    from openchatkit.retrieval.reranker import CrossEncoder
-    from openchatkit.retrieval.splitter import split_sentences
 
-    reranker = CrossEncoder.load(str(defaults.RERANKER))
-    preamble = render_preamble(DEFAULT_PREAMBLE, datetime.date(2026, 11, 22))
-    cases = []
-    for row in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
-        history = [Turn(turn["human"], turn["bot"]) for turn in row.get("history") or []]
-        query = follow_up_queries(row["question"], [turn.human for turn in history])[-1]
+    def __init__(self) -> None:
+        from local import defaults
+        from openchatkit.retrieval.reranker import CrossEncoder
+
+        self._reranker = CrossEncoder.load(str(defaults.RERANKER))
+        self._least = defaults.RERANKER_MIN_SCORE
+
+    def shown(
+        self, question: str, history: Sequence[Turn], passages: Sequence[Passage], cited: int
+    ) -> tuple[list[Passage], int]:
+        """Return the passage that is shown, if one is, and the citation that would be right, 0 for none."""
+        from openchatkit.ports import Passage as Found
+        from openchatkit.retrieval.follow_up import follow_up_queries
+        from openchatkit.retrieval.splitter import split_sentences
+
         pieces = [
-            (place, passage, text)
-            for place, passage in enumerate(row["passages"], start=1)
-            for text in alone([sentence.strip() for sentence in split_sentences(passage["text"])])
+            (place, Passage(passage.title, passage.date, text))
+            for place, passage in enumerate(passages, start=1)
+            for text in alone([sentence.strip() for sentence in split_sentences(passage.text)])
         ]
-        found = [Found("", "", passage["title"], text, 0.0) for _, passage, text in pieces]
-        scores = asyncio.run(reranker.scores(query, found))
+        query = follow_up_queries(question, [turn.human for turn in history])[-1]
+        found = [Found("", "", piece.title, piece.text, 0.0) for _, piece in pieces]
+        scores = asyncio.run(self._reranker.scores(query, found))
         best = max(range(len(scores)), key=scores.__getitem__, default=None)
-        shown: list[Passage] = []
-        cited = row["passage"] or 0
-        if best is not None and scores[best] >= defaults.RERANKER_MIN_SCORE:
-            place, passage, text = pieces[best]
-            shown = [Passage(passage["title"], passage.get("date"), text)]
-            # A wrong passage is the only one, and is called 1: no reply can be right.
-            cited = 0 if not cited else 1 if place == cited else WRONG
-        prompt = render_prompt(row["question"], preamble=preamble, history=history, passages=shown)
-        cases.append(Case(prompt, "", cited, tuple(row["answer"] or ()), row["question"]))
-    return cases
+        if best is None or scores[best] < self._least:
+            return [], cited
+        place, piece = pieces[best]
+        # A wrong passage is the only one, and is called 1: no reply can be right.
+        return [piece], 0 if not cited else 1 if place == cited else WRONG
+
+    def natural_cases(self, path: Path) -> list[Case]:
+        """Return the questions of a file that another hand wrote."""
+        preamble = render_preamble(DEFAULT_PREAMBLE, datetime.date(2026, 11, 22))
+        cases = []
+        for row in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
+            history = [Turn(turn["human"], turn["bot"]) for turn in row.get("history") or []]
+            passages = [Passage(one["title"], one.get("date"), one["text"]) for one in row["passages"]]
+            shown, cited = self.shown(row["question"], history, passages, row["passage"] or 0)
+            prompt = render_prompt(row["question"], preamble=preamble, history=history, passages=shown)
+            cases.append(Case(prompt, "", cited, tuple(row["answer"] or ()), row["question"]))
+        return cases
+
+    def generated_cases(self, family: str, number: int, source: str) -> list[Case]:
+        """Return generated questions; a reply is right that holds the sentence that answers."""
+        preamble = render_preamble(DEFAULT_PREAMBLE, datetime.date(2026, 11, 22))
+        cases = []
+        for made in generated(family, number, source):
+            question = question_of(made)
+            shown, cited = self.shown(question, [], made.passages, made.cited)
+            prompt = render_prompt(question, preamble=preamble, passages=shown)
+            cases.append(Case(prompt, "", cited, (made.answer,) if made.answer else (), question))
+        return cases
+
+
+def generated(family: str, number: int, source: str = "") -> list[Dialogue]:
+    """Return dialogues of seeds that training never uses."""
+    return [dialogue(random.Random(f"{SEED}-{family}-{source}-{at}"), family, source) for at in range(number)]
+
+
+def question_of(made: Dialogue) -> str:
+    """Return the last question of a dialogue."""
+    return made.prompt.rsplit("<human>:", 1)[1].removesuffix("<bot>:").strip()
 
 
 def generated_cases(family: str, number: int, source: str = "") -> list[Case]:
-    """Return dialogues of seeds that training never uses."""
-    cases = []
-    for at in range(number):
-        made = dialogue(random.Random(f"{SEED}-{family}-{source}-{at}"), family, source)
-        cases.append(Case(made.prompt, made.reply, made.cited, question=made.prompt.rsplit("<human>:", 1)[1]))
-    return cases
+    """Return generated dialogues with the very reply that is wanted."""
+    return [
+        Case(made.prompt, made.reply, made.cited, question=question_of(made))
+        for made in generated(family, number, source)
+    ]
 
 
 def tally(cases: list[Case], replies: list[str]) -> Tally:
@@ -270,14 +303,19 @@ def evaluate(
         "no_passages_held_out": generated_cases("bare", number // 2, "held_out"),
         "odd_input": generated_cases("odd", number // 4),
     }
+    behind = Served() if served else None
     for name in ("dev", "dev2", "test"):
         file = HERE / f"natural_{name}.jsonl"
         if file.exists():
             sets[f"natural_{name}"] = natural_cases(file)
             if searched and name != "dev2":
                 sets[f"natural_{name}_searched"] = natural_cases(file, searched=True)
-            if served:
-                sets[f"natural_{name}_served"] = served_cases(file)
+            if behind:
+                sets[f"natural_{name}_served"] = behind.natural_cases(file)
+    if behind:
+        for source in ("seen", "held_out", "story", "story_held_out"):
+            sets[f"{source}_served"] = behind.generated_cases("answered", number, source)
+            sets[f"{source}_declined_served"] = behind.generated_cases("declined", number // 2, source)
     scores: dict[str, Any] = {}
     for name, cases in sets.items():
         start = time.perf_counter()

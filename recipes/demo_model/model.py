@@ -98,19 +98,6 @@ def packed_loss(
     return (each * weights).sum() / weights.sum(), (each.detach() * reply).sum() / reply.sum()
 
 
-@torch.no_grad()
-def answer_sooner(model: GPTNeoXForCausalLM, token: int, nats: float) -> None:
-    """Take `nats` from the logit of the token that a refusal begins with, at every place.
-
-    The output has no bias of its own; the last layer norm's, moved against the token's embedding, is one
-    for it, and moves other tokens as far as their embeddings are like it. So how sure the model must be
-    that nothing answers is set after training, without training.
-    """
-    network: Any = model.gpt_neox
-    embedding = network.embed_in.weight[token]
-    network.final_layer_norm.bias -= nats * embedding / embedding.dot(embedding)
-
-
 class Muon(torch.optim.Optimizer):
     """Momentum whose update is made orthogonal, for weight matrices (Jordan et al., 2024).
 

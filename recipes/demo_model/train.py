@@ -23,9 +23,8 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoTokenizer, GPTNeoXForCausalLM
 
-from recipes.demo_model.corpus.dialogues import NOT_FOUND
 from recipes.demo_model.evaluate import ORDERS, evaluate
-from recipes.demo_model.model import Muon, answer_sooner, new_model, packed_loss
+from recipes.demo_model.model import Muon, new_model, packed_loss
 from recipes.demo_model.probe import Probe
 from recipes.demo_model.stream import Batch, Stream
 from recipes.demo_model.tokenizer import SAMPLE, save_tokenizer, train_tokenizer
@@ -37,9 +36,6 @@ CONTEXT_WEIGHT = 1
 """Loss on everything but the last reply, in tenths of the reply's."""
 RANKED = 0.7
 """Share of the examples not made of stories whose passages come in the order of a search."""
-SOONER = 1.5
-"""Nats by which a refusal is made less likely after training (`model.answer_sooner`): without it the model
-declined nine of ten unanswerable questions on the sample library, and a quarter of those it could answer."""
 CONTINUED = 0.4
 """Scale of the learning rate where training goes on from a saved model."""
 PROBED = 60.0
@@ -227,7 +223,6 @@ def train(options: argparse.Namespace, device: str) -> dict[str, Any]:
         )
     finally:
         stream.close()
-    answer_sooner(model, tokenizer.encode(f" {NOT_FOUND}")[0], options.sooner)
     save(model, options.out)
     return {"started_from": str(options.start) if options.start else None, "mixture": report}
 
@@ -245,9 +240,6 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--ranked", type=float, default=RANKED, help="see RANKED")
     parser.add_argument("--bare", type=float, default=0.0, help="share of further questions without passages")
     parser.add_argument("--context-weight", type=int, default=CONTEXT_WEIGHT, help="see CONTEXT_WEIGHT")
-    parser.add_argument(
-        "--sooner", type=float, default=SOONER, help="see SOONER; 0 where --start has it already"
-    )
     parser.add_argument("--probed", type=float, default=PROBED, help="see PROBED; a CPU wants hundreds")
     parser.add_argument("--number", type=int, default=200, help="generated dialogues a score is taken from")
     parser.add_argument("--seed", type=int, default=1)

@@ -7,8 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from openchatkit.retrieval.follow_up import follow_up_queries
+from openchatkit.retrieval.splitter import split_sentences
 from recipes.demo_model.corpus.dialogues import dialogue
-from recipes.questions.bundles import bundles
+from recipes.questions.bundles import alone, bundles
+
+ANSWERED = 0.65
+"""Share of generated questions that a passage answers; of the written ones it is 0.72."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,24 +42,22 @@ def written(*, held_out: bool) -> Iterator[Example]:
             yield Example(question, candidates, asked.answers, bundle.origin)
 
 
-def stories(number: int, seed: str) -> Iterator[Example]:
-    """Return questions on generated stories (`recipes/demo_model`)."""
-    from openchatkit.retrieval.splitter import split_sentences
-
+def generated(number: int, seed: str) -> Iterator[Example]:
+    """Return questions on generated passages, stories and single facts alike (`recipes/demo_model`)."""
     for at in range(number):
         rng = random.Random(f"{seed}-{at}")
-        made = dialogue(rng, "answered" if rng.random() < 0.65 else "declined", "story")
+        family = "answered" if rng.random() < ANSWERED else "declined"
+        made = dialogue(rng, family, rng.choice(("story", "seen")))
         question = made.prompt.rsplit("<human>: ", 1)[1].removesuffix("\n<bot>:").strip()
-        answer = made.reply.rsplit(" [", 1)[0] if made.cited else None
         candidates: list[str] = []
         gold = set()
         for place, passage in enumerate(made.passages, start=1):
-            for sentence in split_sentences(passage.text):
-                if place == made.cited and answer is not None and sentence.strip() == answer:
+            for text in alone([sentence.strip() for sentence in split_sentences(passage.text)]):
+                if place == made.cited and made.answer is not None and made.answer in text:
                     gold.add(len(candidates))
-                candidates.append(shown(passage.title, sentence.strip()))
+                candidates.append(shown(passage.title, text))
         if candidates and bool(gold) == bool(made.cited):
-            yield Example(question, tuple(candidates), frozenset(gold), "stories")
+            yield Example(question, tuple(candidates), frozenset(gold), "generated")
 
 
 def drawn(

@@ -31,12 +31,14 @@ from transformers import (
 
 from openchatkit.retrieval.difference import FILE, named_for, save_difference
 from openchatkit.retrieval.encoder import SentenceEncoder, bundled_minilm_directory
-from recipes.reranker.examples import Example, drawn, stories, written
+from recipes.reranker.examples import Example, drawn, generated, written
 
 CANDIDATES = 16
 """Sentences that compete for a question in a step."""
 QUESTIONS = 32
 """Questions of a step."""
+PAIRS = 128
+"""Pairs that are read at once."""
 MAX_TOKENS = 192
 WARM_UP = 0.1
 
@@ -60,9 +62,18 @@ class Reader:
 
     def logits(self, questions: Sequence[str], texts: Sequence[str]) -> Tensor:
         """Return how well each text answers its question, shape `(pairs,)`."""
+        # Pairs of like length go together, else most of a batch is padding.
+        order = sorted(range(len(texts)), key=lambda at: len(questions[at]) + len(texts[at]))
+        parts = [order[at : at + PAIRS] for at in range(0, len(order), PAIRS)]
+        found = torch.cat([self._together(questions, texts, part) for part in parts])
+        back = torch.empty(len(order), dtype=torch.long)
+        back[torch.tensor(order)] = torch.arange(len(order))
+        return found[back.to(self.device)]
+
+    def _together(self, questions: Sequence[str], texts: Sequence[str], part: Sequence[int]) -> Tensor:
         batch = self.tokenizer(
-            list(questions),
-            list(texts),
+            [questions[at] for at in part],
+            [texts[at] for at in part],
             truncation=True,
             padding=True,
             max_length=MAX_TOKENS,
@@ -160,7 +171,7 @@ def main() -> None:
     parser.add_argument("--minilm", type=Path)
     parser.add_argument("--rate", type=float, default=1e-4)
     parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--stories", type=int, default=0, help="generated questions of an epoch")
+    parser.add_argument("--generated", type=int, default=5000, help="generated questions of an epoch")
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--limit", type=int, default=0, help="written questions to take, all if 0")
@@ -177,10 +188,10 @@ def main() -> None:
     if options.limit:
         questions = rng.sample(questions, options.limit)
     jobs = ranked(questions, minilm, device)
-    told = list(stories(options.stories * min(options.epochs, 4), f"reranker-{options.seed}"))
-    told_jobs = [Job(one, list(range(len(one.candidates)))) for one in told]
+    made = generated(options.generated * min(options.epochs, 4), f"reranker-{options.seed}")
+    made_jobs = [Job(one, list(range(len(one.candidates)))) for one in made]
     held = ranked(list(written(held_out=True)), minilm, device)
-    print(f"{len(jobs)} written, {len(told_jobs)} told, {time.perf_counter() - start:.0f} s", flush=True)
+    print(f"{len(jobs)} written, {len(made_jobs)} generated, {time.perf_counter() - start:.0f} s", flush=True)
 
     network: Any = AutoModelForSequenceClassification.from_pretrained(
         str(minilm),
@@ -194,7 +205,7 @@ def main() -> None:
     reader = Reader(network, AutoTokenizer.from_pretrained(str(minilm)), device)
     trained = [weight for weight in network.parameters() if weight.requires_grad]
     print(f"{sum(weight.numel() for weight in trained):,} weights are trained", flush=True)
-    a_pass = -(-(len(jobs) + min(options.stories, len(told_jobs))) // QUESTIONS)
+    a_pass = -(-(len(jobs) + min(options.generated, len(made_jobs))) // QUESTIONS)
     steps = options.epochs * a_pass
     optimizer = torch.optim.AdamW(trained, lr=options.rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -203,7 +214,7 @@ def main() -> None:
     begun = time.perf_counter()
     for epoch in range(options.epochs):
         network.train()
-        some = jobs + rng.sample(told_jobs, min(options.stories, len(told_jobs)))
+        some = jobs + rng.sample(made_jobs, min(options.generated, len(made_jobs)))
         rng.shuffle(some)
         total = 0.0
         for at in range(0, len(some), QUESTIONS):

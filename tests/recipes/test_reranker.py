@@ -11,7 +11,7 @@ from openchatkit.retrieval.difference import FILE, save_difference
 from openchatkit.retrieval.reranker import untrained
 from recipes.questions.bundles import DATA
 from recipes.reranker import mean
-from recipes.reranker.examples import Example, drawn, stories, written
+from recipes.reranker.examples import Example, drawn, generated, written
 
 FILES = sorted(DATA.glob("*.jsonl"))
 
@@ -49,8 +49,8 @@ def test_candidates_hold_every_answer_and_the_nearest_others() -> None:
     assert {"s39", "s38", "s37"} <= set(texts)
 
 
-def test_stories_mark_the_sentence_that_the_reply_copies() -> None:
-    made = list(stories(60, "test"))
+def test_generated_questions_mark_the_passages_that_answer() -> None:
+    made = list(generated(60, "test"))
     assert len(made) > 40
     assert all(place < len(one.candidates) for one in made for place in one.gold)
     assert any(one.gold for one in made) and any(not one.gold for one in made)
