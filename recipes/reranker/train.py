@@ -2,7 +2,7 @@
 
     PYTHONPATH=handler:. python3 -m recipes.reranker.train --out DIR [--minilm DIR]
 
-On one H200 two to three minutes. A question's candidates and an empty place, whose logit is 0, compete in one
+Five minutes on one H200; several side by side cost little more, and `mean.py` makes one of them. A question's candidates and an empty place, whose logit is 0, compete in one
 softmax: what answers must beat both the other sentences and the claim that nothing does. So the
 sigmoid of a logit is a score that a threshold can be set on.
 """
@@ -29,7 +29,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from openchatkit.retrieval.difference import FILE, named_for, save_difference
+from openchatkit.retrieval.difference import FILE, named_for, save_difference, with_difference
 from openchatkit.retrieval.encoder import SentenceEncoder, bundled_minilm_directory
 from recipes.reranker.examples import Example, drawn, generated, written
 
@@ -37,10 +37,14 @@ CANDIDATES = 16
 """Sentences that compete for a question in a step."""
 QUESTIONS = 32
 """Questions of a step."""
-PAIRS = 128
+PAIRS = 256
 """Pairs that are read at once."""
 MAX_TOKENS = 192
 WARM_UP = 0.1
+MADE = 0.25
+"""Generated questions of an epoch, as a share of the written ones."""
+NEAREST = 10
+"""Candidates that are read for a held-out question, as when served."""
 
 
 @dataclass(slots=True)
@@ -100,25 +104,22 @@ def loss_of(reader: Reader, rng: random.Random, jobs: Sequence[Job]) -> Tensor:
     """Return the mean loss over the questions."""
     questions: list[str] = []
     texts: list[str] = []
-    sizes: list[int] = []
-    answers: list[bool] = []
-    for job in jobs:
-        candidates, right = drawn(rng, job.example, job.order, CANDIDATES)
+    right = torch.zeros(len(jobs), CANDIDATES + 1, dtype=torch.bool)
+    taken = torch.zeros_like(right)
+    for row, job in enumerate(jobs):
+        candidates, answers = drawn(rng, job.example, job.order, CANDIDATES)
         questions += [job.example.question] * len(candidates)
         texts += candidates
-        sizes.append(len(candidates))
-        answers += right
+        taken[row, 1 : len(candidates) + 1] = True
+        right[row, 1 : len(candidates) + 1] = torch.tensor(answers, dtype=torch.bool)
+    # The first place is the empty one: its logit is 0, and it is right where no candidate is.
+    right[:, 0] = ~right.any(1)
     logits = reader.logits(questions, texts)
-    total = logits.new_zeros(())
-    start = 0
-    for size in sizes:
-        scores = torch.cat([logits.new_zeros(1), logits[start : start + size]])
-        right_ones = torch.tensor([False, *answers[start : start + size]], device=logits.device)
-        if not right_ones.any():
-            right_ones[0] = True
-        total = total + scores.logsumexp(0) - scores[right_ones].logsumexp(0)
-        start += size
-    return total / len(sizes)
+    scores = logits.new_full(taken.shape, -math.inf)
+    scores[:, 0] = 0
+    scores = scores.masked_scatter(taken.to(logits.device), logits)
+    wanted = scores.masked_fill(~right.to(logits.device), -math.inf)
+    return (scores.logsumexp(1) - wanted.logsumexp(1)).mean()
 
 
 @torch.inference_mode()
@@ -164,17 +165,65 @@ def measure(reader: Reader, jobs: Sequence[Job], most: int) -> dict[str, float]:
     return {name: round(value, 4) for name, value in found.items()}
 
 
+def train(
+    reader: Reader,
+    rng: random.Random,
+    jobs: Sequence[Job],
+    made: Sequence[Job],
+    *,
+    seconds: float,
+    rate: float,
+) -> None:
+    """Train for so many seconds.
+
+    Args:
+        jobs: written questions, all of them in every epoch.
+        made: generated questions; an epoch takes an equal part of them, as many as `MADE` of its own.
+        rate: the highest learning rate. It rises for `WARM_UP` of the time and falls to zero by its end.
+    """
+    # Words keep their vectors: a few thousand questions know few of them.
+    network: Any = reader.network
+    network.base_model.embeddings.requires_grad_(requires_grad=False)
+    trained = [weight for weight in network.parameters() if weight.requires_grad]
+    print(f"{sum(weight.numel() for weight in trained):,} weights are trained", flush=True)
+    optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=0.01)
+    network.train()
+    begun = time.perf_counter()
+    step = epoch = 0
+    while True:
+        some = [*jobs, *rng.sample(made, min(len(made), int(len(jobs) * MADE)))]
+        rng.shuffle(some)
+        total = 0.0
+        for at in range(0, len(some), QUESTIONS):
+            spent = (time.perf_counter() - begun) / seconds
+            if spent >= 1:
+                print(f"{step} steps, {epoch + at / len(some):.2f} epochs, {seconds:.0f} s", flush=True)
+                return
+            for group in optimizer.param_groups:
+                group["lr"] = rate * min(spent / WARM_UP, (1 - spent) / (1 - WARM_UP))
+            loss = loss_of(reader, rng, some[at : at + QUESTIONS])
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(trained, 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            total += float(loss.detach())
+            step += 1
+        epoch += 1
+        mean = total * QUESTIONS / len(some)
+        print(f"epoch {epoch} loss {mean:.4f}  {time.perf_counter() - begun:.0f} s", flush=True)
+
+
 def main() -> None:
     """Train from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minilm", type=Path)
+    parser.add_argument("--start", type=Path, help="reranker to train on, in place of MiniLM")
+    parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--rate", type=float, default=1e-4)
-    parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--generated", type=int, default=5000, help="generated questions of an epoch")
+    parser.add_argument("--generated", type=int, default=15_000, help="generated questions to draw from")
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--limit", type=int, default=0, help="written questions to take, all if 0")
     parser.add_argument("--everything", action="store_true", help="also train on what is held out")
     options = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -185,13 +234,13 @@ def main() -> None:
     questions = list(written(held_out=False))
     if options.everything:
         questions += list(written(held_out=True))
-    if options.limit:
-        questions = rng.sample(questions, options.limit)
     jobs = ranked(questions, minilm, device)
-    made = generated(options.generated * min(options.epochs, 4), f"reranker-{options.seed}")
-    made_jobs = [Job(one, list(range(len(one.candidates)))) for one in made]
+    made = [
+        Job(one, list(range(len(one.candidates))))
+        for one in generated(options.generated, f"reranker-{options.seed}")
+    ]
     held = ranked(list(written(held_out=True)), minilm, device)
-    print(f"{len(jobs)} written, {len(made_jobs)} generated, {time.perf_counter() - start:.0f} s", flush=True)
+    print(f"{len(jobs)} written, {len(made)} generated, {time.perf_counter() - start:.0f} s", flush=True)
 
     network: Any = AutoModelForSequenceClassification.from_pretrained(
         str(minilm),
@@ -200,39 +249,14 @@ def main() -> None:
         hidden_dropout_prob=options.dropout,
         attention_probs_dropout_prob=options.dropout,
     )
-    # Words keep their vectors: a few thousand questions know few of them.
-    network.base_model.embeddings.requires_grad_(requires_grad=False)
-    reader = Reader(network, AutoTokenizer.from_pretrained(str(minilm)), device)
-    trained = [weight for weight in network.parameters() if weight.requires_grad]
-    print(f"{sum(weight.numel() for weight in trained):,} weights are trained", flush=True)
-    a_pass = -(-(len(jobs) + min(options.generated, len(made_jobs))) // QUESTIONS)
-    steps = options.epochs * a_pass
-    optimizer = torch.optim.AdamW(trained, lr=options.rate, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, options.rate, total_steps=steps + 1, pct_start=WARM_UP, cycle_momentum=False
-    )
-    begun = time.perf_counter()
-    for epoch in range(options.epochs):
-        network.train()
-        some = jobs + rng.sample(made_jobs, min(options.generated, len(made_jobs)))
-        rng.shuffle(some)
-        total = 0.0
-        for at in range(0, len(some), QUESTIONS):
-            loss = loss_of(reader, rng, some[at : at + QUESTIONS])
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(trained, 1.0)
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad()
-            total += float(loss.detach())
-            if at == 0 and epoch == 0:
-                print(f"first loss {total:.3f}, {time.perf_counter() - begun:.1f} s", flush=True)
-        print(f"epoch {epoch} loss {total / a_pass:.4f}  {time.perf_counter() - begun:.0f} s", flush=True)
-        if epoch % 3 == 2 or epoch == options.epochs - 1:
-            print(f"  held out: {measure(reader, held, 10)}", flush=True)
-    options.out.mkdir(parents=True, exist_ok=True)
     base = named_for(network, load_file(minilm / "model.safetensors"))
+    if options.start:
+        network.load_state_dict(with_difference(options.start / FILE, base))
+    reader = Reader(network, AutoTokenizer.from_pretrained(str(minilm)), device)
+    train(reader, rng, jobs, made, seconds=options.seconds, rate=options.rate)
+    options.out.mkdir(parents=True, exist_ok=True)
     save_difference(options.out / FILE, base, network.state_dict())
+    print(f"held out: {measure(reader, held, NEAREST)}", flush=True)
 
 
 if __name__ == "__main__":

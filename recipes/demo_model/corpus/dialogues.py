@@ -58,6 +58,7 @@ class Dialogue:
     family: str
     passages: tuple[Passage, ...]
     answer: str | None
+    """The sentence that answers; of a written document the whole passage."""
     cited: int
 
 
@@ -194,25 +195,27 @@ def _family(rng: random.Random, bare: float) -> str:
     return "odd"
 
 
-def _repeating(question: str, passage: Passage, before: tuple[Turn, ...]) -> _Asked:
+def _repeating(question: str, passage: Passage, answer: str, before: tuple[Turn, ...]) -> _Asked:
     """Return the turn that repeats the one passage it is shown."""
-    return _Asked(question, repeated(passage), (passage,), neutralise_passage(passage.text), 1, before)
+    return _Asked(question, repeated(passage), (passage,), answer, 1, before)
 
 
 def _single(rng: random.Random, source: str, year: int) -> _Asked:
     """Return a question with the one passage that a reranker leaves."""
     if source == "held_out" or (not source and rng.random() < WRITTEN):
         made = written(rng, year, held_out=source == "held_out")
-        return _repeating(made.question, made.passage, (Turn(*made.before),) if made.before else ())
+        whole = neutralise_passage(made.passage.text)
+        return _repeating(made.question, made.passage, whole, (Turn(*made.before),) if made.before else ())
     follow = rng.random() < 0.2
     if rng.random() < REPORTED["answered"]:
         told = report(rng, answered=True, follow=follow)
         passage, answer = told.passages[told.cited - 1], told.answer or ""
         before = (Turn(*told.before),) if told.before else ()
-        return _repeating(told.question, cut(rng, passage, answer), before)
+        return _repeating(told.question, cut(rng, passage, answer), answer, before)
     scene, turns = _follow_up(rng, ranked=True, answered=True) if follow else (_plain_scene(rng), [])
-    passage = cut(rng, scene.passages[scene.cited - 1], scene.answer or "")
-    return _repeating(scene.question, passage, tuple(turns))
+    answer = scene.answer or ""
+    passage = cut(rng, scene.passages[scene.cited - 1], answer)
+    return _repeating(scene.question, passage, answer, tuple(turns))
 
 
 def _bare(rng: random.Random, source: str, year: int) -> _Asked:
@@ -246,9 +249,9 @@ def _search(rng: random.Random, family: str, source: str, in_order: bool) -> _As
     before = tuple(turns)
     if len(passages) == 1:
         # What a single passage does not answer is not the model's to say: `single.py`.
-        return (
-            _repeating(question, passages[0], before) if answered else _search(rng, family, source, in_order)
-        )
+        if not answer:
+            return _search(rng, family, source, in_order)
+        return _repeating(question, passages[0], answer, before)
     reply = f"{answer} [{cited}]" if answer else NOT_FOUND
     return _Asked(question, reply, passages, answer, cited, before)
 
