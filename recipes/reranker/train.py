@@ -2,9 +2,12 @@
 
     PYTHONPATH=handler:. python3 -m recipes.reranker.train --out DIR [--minilm DIR]
 
-Five minutes on one H200; several side by side cost little more, and `mean.py` makes one of them. A question's candidates and an empty place, whose logit is 0, compete in one
-softmax: what answers must beat both the other sentences and the claim that nothing does. So the
-sigmoid of a logit is a score that a threshold can be set on.
+Five minutes on one H200; several side by side cost little more, and `mean.py` makes one of them. On two
+cores it takes an hour to teach the committed one something more (its card has the command).
+
+A question's candidates and an empty place, whose logit is 0, compete in one softmax: what answers must beat
+both the other sentences and the claim that nothing does. So the sigmoid of a logit is a score that a
+threshold can be set on.
 """
 
 from __future__ import annotations
@@ -33,16 +36,10 @@ from openchatkit.retrieval.difference import FILE, named_for, save_difference, w
 from openchatkit.retrieval.encoder import SentenceEncoder, bundled_minilm_directory
 from recipes.reranker.examples import Example, drawn, generated, written
 
-CANDIDATES = 16
-"""Sentences that compete for a question in a step."""
-QUESTIONS = 32
-"""Questions of a step."""
-PAIRS = 256
-"""Pairs that are read at once."""
+PAIRS = {"cuda": 256, "cpu": 16}
+"""Pairs that are read at once: on a CPU as many as its caches hold."""
 MAX_TOKENS = 192
 WARM_UP = 0.1
-MADE = 0.25
-"""Generated questions of an epoch, as a share of the written ones."""
 NEAREST = 10
 """Candidates that are read for a held-out question, as when served."""
 
@@ -68,7 +65,8 @@ class Reader:
         """Return how well each text answers its question, shape `(pairs,)`."""
         # Pairs of like length go together, else most of a batch is padding.
         order = sorted(range(len(texts)), key=lambda at: len(questions[at]) + len(texts[at]))
-        parts = [order[at : at + PAIRS] for at in range(0, len(order), PAIRS)]
+        size = PAIRS[self.device]
+        parts = [order[at : at + size] for at in range(0, len(order), size)]
         found = torch.cat([self._together(questions, texts, part) for part in parts])
         back = torch.empty(len(order), dtype=torch.long)
         back[torch.tensor(order)] = torch.arange(len(order))
@@ -100,14 +98,14 @@ def ranked(examples: Sequence[Example], minilm: Path, device: str) -> list[Job]:
     return jobs
 
 
-def loss_of(reader: Reader, rng: random.Random, jobs: Sequence[Job]) -> Tensor:
-    """Return the mean loss over the questions."""
+def loss_of(reader: Reader, rng: random.Random, jobs: Sequence[Job], most: int) -> Tensor:
+    """Return the mean loss over the questions, of each at most `most` candidates."""
     questions: list[str] = []
     texts: list[str] = []
-    right = torch.zeros(len(jobs), CANDIDATES + 1, dtype=torch.bool)
+    right = torch.zeros(len(jobs), most + 1, dtype=torch.bool)
     taken = torch.zeros_like(right)
     for row, job in enumerate(jobs):
-        candidates, answers = drawn(rng, job.example, job.order, CANDIDATES)
+        candidates, answers = drawn(rng, job.example, job.order, most)
         questions += [job.example.question] * len(candidates)
         texts += candidates
         taken[row, 1 : len(candidates) + 1] = True
@@ -173,12 +171,18 @@ def train(
     *,
     seconds: float,
     rate: float,
+    questions: int,
+    candidates: int,
+    share: float,
 ) -> None:
     """Train for so many seconds.
 
     Args:
         jobs: written questions, all of them in every epoch.
-        made: generated questions; an epoch takes an equal part of them, as many as `MADE` of its own.
+        made: generated questions to draw from.
+        questions: how many make a step.
+        candidates: how many sentences compete for a question.
+        share: generated questions of an epoch, as a share of the written ones.
         rate: the highest learning rate. It rises for `WARM_UP` of the time and falls to zero by its end.
     """
     # Words keep their vectors: a few thousand questions know few of them.
@@ -191,17 +195,17 @@ def train(
     begun = time.perf_counter()
     step = epoch = 0
     while True:
-        some = [*jobs, *rng.sample(made, min(len(made), int(len(jobs) * MADE)))]
+        some = [*jobs, *rng.sample(made, min(len(made), int(len(jobs) * share)))]
         rng.shuffle(some)
         total = 0.0
-        for at in range(0, len(some), QUESTIONS):
+        for at in range(0, len(some), questions):
             spent = (time.perf_counter() - begun) / seconds
             if spent >= 1:
                 print(f"{step} steps, {epoch + at / len(some):.2f} epochs, {seconds:.0f} s", flush=True)
                 return
             for group in optimizer.param_groups:
                 group["lr"] = rate * min(spent / WARM_UP, (1 - spent) / (1 - WARM_UP))
-            loss = loss_of(reader, rng, some[at : at + QUESTIONS])
+            loss = loss_of(reader, rng, some[at : at + questions], candidates)
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(trained, 1.0)
             optimizer.step()
@@ -209,7 +213,7 @@ def train(
             total += float(loss.detach())
             step += 1
         epoch += 1
-        mean = total * QUESTIONS / len(some)
+        mean = total * questions / len(some)
         print(f"epoch {epoch} loss {mean:.4f}  {time.perf_counter() - begun:.0f} s", flush=True)
 
 
@@ -222,6 +226,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--rate", type=float, default=1e-4)
     parser.add_argument("--generated", type=int, default=15_000, help="generated questions to draw from")
+    parser.add_argument(
+        "--share", type=float, default=0.25, help="of them in an epoch, a part of the written"
+    )
+    parser.add_argument("--questions", type=int, default=32, help="questions of a step")
+    parser.add_argument("--candidates", type=int, default=16, help="sentences that compete for a question")
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--everything", action="store_true", help="also train on what is held out")
@@ -253,7 +262,17 @@ def main() -> None:
     if options.start:
         network.load_state_dict(with_difference(options.start / FILE, base))
     reader = Reader(network, AutoTokenizer.from_pretrained(str(minilm)), device)
-    train(reader, rng, jobs, made, seconds=options.seconds, rate=options.rate)
+    train(
+        reader,
+        rng,
+        jobs,
+        made,
+        seconds=options.seconds,
+        rate=options.rate,
+        questions=options.questions,
+        candidates=options.candidates,
+        share=options.share,
+    )
     options.out.mkdir(parents=True, exist_ok=True)
     save_difference(options.out / FILE, base, network.state_dict())
     print(f"held out: {measure(reader, held, NEAREST)}", flush=True)

@@ -23,19 +23,21 @@ LARGEST = 24_000_000
 FREE_SLOTS = {"E", "E's", "t", "T", "t+", "tprev", "t?", "T?", "v2"}
 
 FLOORS = {
-    ("seen", "both"): 0.87,
-    ("held_out", "both"): 0.67,
-    ("stories_held_out", "both"): 0.74,
-    ("follow_ups", "both"): 0.73,
-    ("small_talk", "declined"): 0.98,
+    ("seen", "both"): 0.92,
+    ("held_out", "both"): 0.76,
+    ("stories_held_out", "both"): 0.70,
+    ("follow_ups", "both"): 0.79,
+    ("single_held_out", "both"): 0.98,
+    ("small_talk", "declined"): 0.96,
     ("odd_input", "declined"): 0.97,
-    ("no_passages", "declined"): 0.8,
-    ("natural_dev2", "both"): 0.72,
-    ("natural_test", "citation"): 0.67,
+    ("no_passages", "declined"): 0.95,
+    ("no_passages_held_out", "declined"): 0.95,
+    ("natural_dev2", "both"): 0.76,
+    ("natural_test", "citation"): 0.63,
     ("natural_test", "declined"): 0.73,
-    ("natural_test_searched", "citation"): 0.85,
+    ("natural_test_searched", "citation"): 0.83,
     ("natural_test_searched", "both"): 0.81,
-    ("natural_test_searched", "declined"): 0.72,
+    ("natural_test_searched", "declined"): 0.68,
 }
 """A little under what was measured: a retrained model that falls below is worse, not unlucky."""
 
@@ -53,7 +55,10 @@ def test_the_answer_stands_verbatim_in_the_cited_passage() -> None:
         made = _made(seed, "answered")
         assert made.answer is not None
         assert made.answer in made.passages[made.cited - 1].text
-        assert made.reply == f"{made.answer} [{made.cited}]"
+        if len(made.passages) > 1:
+            assert made.reply == f"{made.answer} [{made.cited}]"
+        else:
+            assert made.reply == f"{made.passages[0].text} [1]"
 
 
 def test_a_declined_question_is_declined() -> None:

@@ -42,7 +42,7 @@ SHORTEST_SENTENCE = 100
 same, and beside a reader's pace the next sentence comes at once."""
 READING_PACE = 8.0
 """Tokens a second of a fast reader: some six English words (Brysbaert 2019 found four on average)."""
-GROWTH = 4
+GROWTH = 3
 """Times what has been released, that a window holds while the reader still has text to read. A judgement
 costs much the same for a short window and a long one; the text that is ahead of the reader can wait."""
 MOST_GROWTH = 4
