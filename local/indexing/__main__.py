@@ -125,14 +125,14 @@ def add(index: Path, sources: tuple[str, ...], processes: int, device: str | Non
 def remove(index: Path, names: tuple[str, ...], device: str | None) -> None:
     """Remove sources, files or folders from an index.
 
-    NAME is a source as it was given, or a file or folder by its name in the index (`ock index search`
-    shows it before the #).
+    NAME is a source as it was given, or a file or folder by its path or by its name in the index (`ock index
+    search` shows it before the #).
     """
     from local.indexing.sources import Sources
 
     def wanted() -> Sources:
         before = Sources.read(index)
-        left = before.without(names)
+        left = before.without([before.named(name, lambda one: _holds(index, one)) for name in names])
         unknown = [name for name in left.excluded if name not in before.excluded and not _holds(index, name)]
         if unknown:
             fail(f"there is no source, file or folder {unknown[0]} in {index}")

@@ -6,7 +6,7 @@ what is served.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -84,10 +84,12 @@ class Sources(BaseModel):
         names = set[str]()
         holding = [source for source in self.sources if _below(source, path) is not None]
         for source in holding or [path]:
-            prefix = source.rstrip("/").rpartition("/")[2]
+            prefix = _prefix(source)
             below = _below(source, path)
             if below:
-                names |= {below, f"{prefix}/{below}"}  # the latter where two sources share the name
+                behind = f"{prefix}/{below}"  # its name where an earlier source has one of that name
+                shut = is_excluded(behind, self.excluded, self.readmitted)
+                names |= {behind} if shut else {below, behind}
             elif Path(path).is_file():
                 names.add(prefix)
             else:
@@ -100,6 +102,24 @@ class Sources(BaseModel):
             return any((Path(source) / each).exists() for each in (name, name.removeprefix(f"{prefix}/")))
         local = [other for other in self.sources if not _is_remote(other)]
         return not any(self._may_hold(other, name, Path(other).name) for other in local)
+
+    def named(self, given: str, holds: Callable[[str], bool]) -> str:
+        """Return the name in the index of a file or folder that may have been given by its path.
+
+        Args:
+            holds: whether the index holds a file, or a folder with files, of a name.
+        """
+        path = absolute(given)
+        if holds(given) or given in self.excluded or path in self.sources:
+            return given
+        for source in self.sources:
+            below = _below(source, path)
+            prefix = _prefix(source)
+            # Which of several folders of one name a file came from, no name in the index tells.
+            if below and sum(_prefix(other) == prefix for other in self.sources) == 1:
+                # A later source's file stands behind the source's name where an earlier one has its own.
+                return next((name for name in (f"{prefix}/{below}", below) if holds(name)), given)
+        return given
 
     def without(self, names: Sequence[str]) -> Sources:
         """Return these without some sources, files or folders."""
@@ -120,6 +140,11 @@ class Sources(BaseModel):
 
 def _is_remote(source: str) -> bool:
     return "://" in source
+
+
+def _prefix(source: str) -> str:
+    """Return the last part of a source: what a name has before it that another source has taken."""
+    return source.rstrip("/").rpartition("/")[2]
 
 
 def _below(source: str, path: str) -> str | None:

@@ -118,6 +118,37 @@ def test_what_is_added_again_below_a_removed_folder_comes_back_alone(files: Path
     assert Sources.read(index) == Sources(sources=(str(files),))
 
 
+def test_a_file_or_folder_is_removed_by_its_path(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index, other = tmp_path / "index", tmp_path / "other"
+    (files / "sub").mkdir()
+    other.mkdir()
+    for path, text in (
+        (files / "sub" / "one.md", "One."),
+        (other / "acme.md", "Another text on another firm."),
+    ):
+        path.write_text(text)
+    assert "4 documents" in run("build", files, other, "--out", index).stdout
+    run("remove", index, other / "acme.md")
+    assert Sources.read(index).excluded == ("other/acme.md",), "not the first source's file of that name"
+    monkeypatch.chdir(files)
+    run("remove", index, "sub", files / "acme.md")
+    assert Sources.read(index).excluded == ("other/acme.md", "sub", "acme.md")
+    assert "there is no source, file or folder" in run("remove", index, tmp_path / "no.md", status=1).stderr
+    run("add", index, other / "acme.md", files / "sub")
+    assert Sources.read(index).excluded == ("acme.md",)
+
+
+def test_a_path_that_two_folders_of_one_name_may_mean_is_refused(tmp_path: Path) -> None:
+    index, folders = tmp_path / "index", [tmp_path / "a" / "news", tmp_path / "b" / "news"]
+    for number, folder in enumerate(folders):
+        folder.mkdir(parents=True)
+        (folder / "one.md").write_text(f"Text number {number} of its own.")
+    run("build", *folders, "--out", index)
+    assert "there is no source, file" in run("remove", index, folders[1] / "one.md", status=1).stderr
+
+
 def test_what_else_was_removed_stays_away(files: Path, tmp_path: Path) -> None:
     index = tmp_path / "index"
     other = tmp_path / "other"
