@@ -2,7 +2,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from stacks.indexing import LOG_GROUP
+from local.indexing import corpus, processing
+from stacks.indexing import LOG_GROUP, WORK_PREFIX
 from tests.stacks.synthesis import PLAIN, Synthesis, synthesize
 
 
@@ -31,6 +32,11 @@ def test_a_job_reads_documents_and_writes_its_shards() -> None:
     assert "/documents/*" not in write
     [listing] = [one for one in found if actions(one) == ["s3:ListBucket"]]
     assert listing["Condition"]["StringLike"]["s3:prefix"] == ["indexing/*", "documents/*"]
+
+
+def test_the_role_and_the_command_mean_the_same_places() -> None:
+    # The command runs without the CDK, the stacks without what it imports, so neither takes them from the other.
+    assert (corpus.WORK_PREFIX, processing.LOG_GROUP) == (WORK_PREFIX, LOG_GROUP)
 
 
 def test_a_job_may_do_nothing_else() -> None:
