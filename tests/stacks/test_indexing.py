@@ -35,7 +35,7 @@ def test_a_job_reads_documents_and_writes_its_shards() -> None:
 
 
 def test_the_role_and_the_command_mean_the_same_places() -> None:
-    # The command runs without the CDK, the stacks without what it imports, so neither takes them from the other.
+    # The command runs without the CDK, so it cannot take them from the stacks.
     assert (corpus.WORK_PREFIX, processing.LOG_GROUP) == (WORK_PREFIX, LOG_GROUP)
 
 
